@@ -1,0 +1,365 @@
+//! The client's half of a conversation: [`Client`].
+//!
+//! What is not here: the socket, reconnecting and what a MESSAGE means; those are the driver's.
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    codec::{Decoder, Limits, Received, encode},
+    frame::{Command, Frame, Version},
+    header::Headers,
+    heartbeat::{Agreed, HeartBeat, Pulse},
+};
+
+/// How a client introduces itself.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The `host` header of CONNECT.
+    pub host: String,
+    /// What the client offers.
+    pub heart_beat: HeartBeat,
+    /// How large the server's frames may be.
+    pub limits: Limits,
+    /// More headers for CONNECT, such as `login`; one that holds a line end is left out.
+    pub headers: Vec<(String, String)>,
+    /// How long the server may take to answer CONNECT.
+    pub connect_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            host: "localhost".to_owned(),
+            heart_beat: HeartBeat::default(),
+            limits: Limits::default(),
+            headers: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the server's frames, or their absence, mean.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// The session is open.
+    Connected {
+        /// The version that was agreed on.
+        version: Version,
+        /// The `session` header.
+        session: Option<String>,
+        /// The `server` header.
+        server: Option<String>,
+    },
+    /// A message of a subscription.
+    Message {
+        /// The `subscription` header; in 1.0, where it may be missing, the destination.
+        subscription: String,
+        /// All headers.
+        headers: Headers,
+        /// The body, a slice of the input where it came in one piece.
+        body: Bytes,
+    },
+    /// The server has dealt with the frame that asked.
+    Receipt {
+        /// The `receipt` that the frame asked with.
+        id: String,
+    },
+    /// The server gives up the session; nothing follows.
+    Error {
+        /// The `message` header.
+        message: String,
+        /// The `receipt` of the frame that it is about, if that is known.
+        receipt: Option<String>,
+        /// The explanation.
+        body: Bytes,
+    },
+    /// The client gives up the session; close the transport. Nothing follows.
+    Closed {
+        /// Why.
+        reason: Lost,
+    },
+}
+
+/// Why a client gives up a session.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Lost {
+    /// The server was silent for three times the agreed interval.
+    #[error("the server's heart-beat was lost")]
+    Silence,
+    /// CONNECTED did not come in time.
+    #[error("the server did not answer CONNECT in time")]
+    NoConnected,
+    /// The server sent what is not STOMP, or not allowed there.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(String),
+}
+
+/// One session from the client's side, from CONNECT on.
+///
+/// Drain it after every call: [`poll_event`](Client::poll_event) and
+/// [`poll_transmit`](Client::poll_transmit) until they give `None`, then ask
+/// [`poll_timeout`](Client::poll_timeout). What is asked before CONNECTED is sent after it; what is
+/// asked after the end is dropped.
+#[derive(Debug)]
+pub struct Client {
+    config: Config,
+    decoder: Decoder,
+    phase: Phase,
+    pulse: Pulse,
+    events: VecDeque<Event>,
+    transmits: VecDeque<Bytes>,
+    /// Frames that wait for CONNECTED, since only then their escapes are known.
+    waiting: Vec<Frame>,
+    /// The `receipt` of the DISCONNECT that was sent.
+    goodbye: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Connecting { by: Duration },
+    Connected(Version),
+    Over,
+}
+
+impl Client {
+    /// Makes a client and queues its CONNECT.
+    pub fn new(config: Config, now: Duration) -> Self {
+        let mut connect = Frame::new(Command::Connect)
+            .with_header(
+                "accept-version",
+                &Version::ALL.map(Version::as_str).join(","),
+            )
+            .with_header("host", &config.host)
+            .with_header("heart-beat", &config.heart_beat.to_string());
+        for (name, value) in &config.headers {
+            connect.headers.push(name, value);
+        }
+        let mut client = Client {
+            decoder: Decoder::new(config.limits),
+            phase: Phase::Connecting {
+                by: now + config.connect_timeout,
+            },
+            config,
+            pulse: Pulse::new(now),
+            events: VecDeque::new(),
+            transmits: VecDeque::new(),
+            waiting: Vec::new(),
+            goodbye: None,
+        };
+        client.transmit(&connect, Version::V10);
+        client
+    }
+
+    /// Takes in octets of the server, cut anywhere. A heart-beat that is due goes out with the
+    /// transmits that follow.
+    pub fn handle_input(&mut self, payload: Bytes, now: Duration) {
+        self.pulse.heard(now);
+        self.decoder.push(payload);
+        while self.phase != Phase::Over {
+            match self.decoder.poll() {
+                Ok(None) => break,
+                Ok(Some(Received::EndOfLine)) => {}
+                Ok(Some(Received::Frame(frame))) => {
+                    if let Err(lost) = self.handle_frame(frame, now) {
+                        self.lose(lost);
+                    }
+                }
+                Err(error) => self.lose(Lost::Protocol(error.to_string())),
+            }
+        }
+    }
+
+    /// Does what is due: gives up when CONNECTED or the server's heart-beat did not come.
+    ///
+    /// A call that comes more than two seconds after [`Client::poll_timeout`] shows that nothing
+    /// could run meanwhile (a hidden page, a sleeping machine): the server's silence begins anew.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.poll_timeout().is_some_and(|due| now > due + LATE_MIN) {
+            self.pulse.heard(now);
+            if let Phase::Connecting { by } = &mut self.phase {
+                *by = now + self.config.connect_timeout;
+            }
+        }
+        match self.phase {
+            Phase::Connecting { by } if by <= now => self.lose(Lost::NoConnected),
+            Phase::Connected(_) if self.pulse.lost_after(now).is_some() => self.lose(Lost::Silence),
+            _ => {}
+        }
+    }
+
+    /// Subscribes; `id` names the subscription in its messages. `headers` are more headers, such as
+    /// `x-stream-offset` and `receipt`.
+    pub fn subscribe(&mut self, id: &str, destination: &str, headers: &[(&str, &str)]) {
+        let mut frame = Frame::new(Command::Subscribe)
+            .with_header("id", id)
+            .with_header("destination", destination);
+        for (name, value) in headers {
+            frame.headers.push(name, value);
+        }
+        self.submit(frame);
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, id: &str) {
+        self.submit(Frame::new(Command::Unsubscribe).with_header("id", id));
+    }
+
+    /// Sends to a destination; `receipt` asks for a RECEIPT of that id.
+    pub fn send(
+        &mut self,
+        destination: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+        receipt: Option<&str>,
+    ) {
+        let mut frame = Frame::new(Command::Send).with_header("destination", destination);
+        for (name, value) in headers {
+            frame.headers.push(name, value);
+        }
+        if let Some(receipt) = receipt {
+            frame.headers.push("receipt", receipt);
+        }
+        self.submit(frame.with_body(body));
+    }
+
+    /// Takes leave. The RECEIPT of that id tells that the server has seen everything; the session is
+    /// over then.
+    pub fn disconnect(&mut self, receipt: &str) {
+        self.submit(Frame::new(Command::Disconnect).with_header("receipt", receipt));
+        self.goodbye = Some(receipt.to_owned());
+    }
+
+    /// Gives what happened next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Gives the octets to send next: one whole frame, or the line feed of a heart-beat that is due.
+    pub fn poll_transmit(&mut self, now: Duration) -> Option<Bytes> {
+        let octets = self.transmits.pop_front().or_else(|| {
+            self.pulse
+                .is_beat_due(now)
+                .then(|| Bytes::from_static(b"\n"))
+        })?;
+        self.pulse.sent(now);
+        Some(octets)
+    }
+
+    /// When to call [`Client::handle_timeout`] and drain again; `None` when never.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Connecting { by } => Some(by),
+            Phase::Connected(_) => self.pulse.timeout(),
+            Phase::Over => None,
+        }
+    }
+
+    fn submit(&mut self, frame: Frame) {
+        match self.phase {
+            // After DISCONNECT a client must not send (STOMP 1.2, "DISCONNECT").
+            _ if self.goodbye.is_some() => {}
+            Phase::Connecting { .. } => self.waiting.push(frame),
+            Phase::Connected(version) => self.transmit(&frame, version),
+            Phase::Over => {}
+        }
+    }
+
+    fn transmit(&mut self, frame: &Frame, version: Version) {
+        let mut octets = Vec::with_capacity(256 + frame.body.len());
+        encode(frame, version, &mut octets);
+        self.transmits.push_back(octets.into());
+    }
+
+    fn handle_frame(&mut self, frame: Frame, now: Duration) -> Result<(), Lost> {
+        let connecting = matches!(self.phase, Phase::Connecting { .. });
+        match frame.command {
+            Command::Connected if connecting => self.handle_connected(&frame.headers, now),
+            Command::Error => {
+                self.events.push_back(Event::Error {
+                    message: frame.headers.get("message").unwrap_or_default().to_owned(),
+                    receipt: frame.headers.get("receipt-id").map(str::to_owned),
+                    body: frame.body,
+                });
+                self.over();
+                Ok(())
+            }
+            Command::Message if !connecting => {
+                let named = frame.headers.get("subscription");
+                let Some(name) = named.or_else(|| frame.headers.get("destination")) else {
+                    return Err(Lost::Protocol("a MESSAGE names no subscription".to_owned()));
+                };
+                let subscription = name.to_owned();
+                let (headers, body) = (frame.headers, frame.body);
+                self.events.push_back(Event::Message {
+                    subscription,
+                    headers,
+                    body,
+                });
+                Ok(())
+            }
+            Command::Receipt if !connecting => {
+                let id = frame
+                    .headers
+                    .get("receipt-id")
+                    .unwrap_or_default()
+                    .to_owned();
+                let is_goodbye = self.goodbye.as_ref() == Some(&id);
+                self.events.push_back(Event::Receipt { id });
+                if is_goodbye {
+                    self.over();
+                }
+                Ok(())
+            }
+            command => Err(Lost::Protocol(format!(
+                "it sent {command} where none may come"
+            ))),
+        }
+    }
+
+    fn handle_connected(&mut self, headers: &Headers, now: Duration) -> Result<(), Lost> {
+        let version = match headers.get("version") {
+            None => Version::V10,
+            Some(text) => Version::parse(text)
+                .ok_or_else(|| Lost::Protocol(format!("it speaks version {text}")))?,
+        };
+        let theirs = headers.get("heart-beat").and_then(HeartBeat::parse);
+        let agreed = match theirs {
+            Some(theirs) if version > Version::V10 => self.config.heart_beat.negotiate(theirs),
+            _ => Agreed::default(),
+        };
+        self.phase = Phase::Connected(version);
+        self.decoder.set_version(version);
+        self.pulse.start(agreed, SILENCE_FACTOR, now);
+        for frame in std::mem::take(&mut self.waiting) {
+            self.transmit(&frame, version);
+        }
+        let header = |name| headers.get(name).map(str::to_owned);
+        let (session, server) = (header("session"), header("server"));
+        self.events.push_back(Event::Connected {
+            version,
+            session,
+            server,
+        });
+        Ok(())
+    }
+
+    fn lose(&mut self, reason: Lost) {
+        self.events.push_back(Event::Closed { reason });
+        self.over();
+    }
+
+    fn over(&mut self) {
+        self.phase = Phase::Over;
+        self.pulse.stop();
+        self.transmits.clear();
+        self.waiting.clear();
+    }
+}
+
+/// How much later than asked a timer shows that nothing could run meanwhile.
+const LATE_MIN: Duration = Duration::from_secs(2);
+
+/// After how many agreed intervals of silence the server is lost.
+const SILENCE_FACTOR: u32 = 3;

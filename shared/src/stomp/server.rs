@@ -1,0 +1,424 @@
+//! The server's half of a conversation: [`Session`].
+//!
+//! What is not here: destinations, rooms, who may send what. Those answer the session's [`Event`]s.
+
+mod frames;
+mod receipts;
+mod subscriptions;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use self::{receipts::Receipts, subscriptions::Subscriptions};
+use super::{
+    codec::{Decoder, Limits, Received, encode},
+    frame::{Command, Frame, Version},
+    header::Headers,
+    heartbeat::{HeartBeat, Pulse},
+};
+
+/// What all sessions of a server have in common.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How large frames may be.
+    pub limits: Limits,
+    /// What the server offers in CONNECTED.
+    pub heart_beat: HeartBeat,
+    /// How long a client may take to CONNECT.
+    pub connect_timeout: Duration,
+    /// How many subscriptions a session may have at a time.
+    pub subscriptions_max: usize,
+    /// After how many agreed intervals of silence a client is lost.
+    pub silence_factor: u32,
+    /// The `server` header of CONNECTED, `name/version`, on one line.
+    pub server: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            limits: Limits::default(),
+            heart_beat: HeartBeat::default(),
+            connect_timeout: Duration::from_secs(10),
+            subscriptions_max: 128,
+            silence_factor: 3,
+            server: concat!("sarangbang/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// What a client's frame asks of the driver.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// The session is open; CONNECTED has been queued.
+    Connected,
+    /// The client subscribes. The subscription lives from now on; answer with
+    /// [`Session::accept`] or [`Session::fail`].
+    Subscribe {
+        /// What to answer to.
+        ticket: Ticket,
+        /// What to [`Session::deliver`] to.
+        subscription: SubscriptionKey,
+        /// The `destination` header.
+        destination: String,
+        /// All headers.
+        headers: Headers,
+    },
+    /// The client ended a subscription. The session has queued the RECEIPT itself.
+    Unsubscribe {
+        /// The one that is gone.
+        subscription: SubscriptionKey,
+    },
+    /// The client sends. Answer with [`Session::accept`], [`Session::pass_over`] or
+    /// [`Session::fail`].
+    Send {
+        /// What to answer to.
+        ticket: Ticket,
+        /// The `destination` header.
+        destination: String,
+        /// All headers.
+        headers: Headers,
+        /// The body, a slice of the input where it came in one piece.
+        body: Bytes,
+    },
+    /// The client takes its leave and is not listened to any more. RECEIPTs that are still owed go
+    /// out as their tickets are answered; then the session closes with 1000.
+    Disconnect,
+}
+
+/// Names one frame that awaits an answer; they grow in the order of the frames.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Ticket(u64);
+
+/// Names one subscription of a session, never reused in it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct SubscriptionKey(u32);
+
+/// How to close the transport. [`Session::poll_close`] gives it once everything is sent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Close {
+    /// The WebSocket close code: 1000, 1002, 1012 or 4500.
+    pub code: u16,
+    /// Why, at most 123 octets (RFC 6455, section 5.5).
+    pub reason: String,
+}
+
+/// One client's session, from its first octet to the close.
+///
+/// - In go [`handle_input`](Session::handle_input), [`handle_alive`](Session::handle_alive) and
+///   [`handle_timeout`](Session::handle_timeout).
+/// - Events are answered with [`accept`](Session::accept), [`pass_over`](Session::pass_over) or
+///   [`fail`](Session::fail); [`deliver`](Session::deliver) and [`close`](Session::close) need no
+///   event.
+/// - After every one of these calls drain, in this order, until each gives `None`:
+///   [`poll_event`](Session::poll_event), [`poll_transmit`](Session::poll_transmit),
+///   [`poll_close`](Session::poll_close); then ask [`poll_timeout`](Session::poll_timeout).
+///
+/// Input is decoded by `poll_event` only, so the driver may stop between two frames. While
+/// [`is_backlogged`](Session::is_backlogged) it should not read more from the transport.
+#[derive(Debug)]
+pub struct Session {
+    config: Arc<Config>,
+    id: String,
+    decoder: Decoder,
+    version: Option<Version>,
+    /// When CONNECT must have come; `None` once it has.
+    connect_by: Option<Duration>,
+    pulse: Pulse,
+    subscriptions: Subscriptions,
+    receipts: Receipts,
+    ticket_next: u64,
+    transmits: VecDeque<Bytes>,
+    /// How the session ends once what was asked before is answered. No input is read any more.
+    ending: Option<Ending>,
+    /// Nothing is queued or watched any more.
+    is_over: bool,
+    close: Option<Close>,
+}
+
+/// The frame at which a session ends: DISCONNECT, or one that was answered with ERROR.
+#[derive(Debug)]
+struct Ending {
+    /// Frames from this one on get no RECEIPT any more.
+    ticket: Ticket,
+    error: Option<Frame>,
+    close: Close,
+}
+
+impl Session {
+    /// Makes a session that awaits CONNECT. `id` becomes the `session` header: one line.
+    pub fn new(config: Arc<Config>, id: String, now: Duration) -> Self {
+        Session {
+            decoder: Decoder::new(config.limits),
+            connect_by: Some(now + config.connect_timeout),
+            config,
+            id,
+            version: None,
+            pulse: Pulse::new(now),
+            subscriptions: Subscriptions::default(),
+            receipts: Receipts::default(),
+            ticket_next: 0,
+            transmits: VecDeque::new(),
+            ending: None,
+            is_over: false,
+            close: None,
+        }
+    }
+
+    /// Takes in octets of the client, cut anywhere. They are decoded by [`Session::poll_event`];
+    /// after DISCONNECT or an ERROR they are ignored.
+    pub fn handle_input(&mut self, payload: Bytes, now: Duration) {
+        self.pulse.heard(now);
+        if self.is_reading() {
+            self.decoder.push(payload);
+        }
+    }
+
+    /// Notes a sign of life that is no octet of STOMP (a pong, an open receiver), or that the driver
+    /// itself was not reading: the client's silence begins anew.
+    pub fn handle_alive(&mut self, now: Duration) {
+        self.pulse.heard(now);
+    }
+
+    /// Does what is due: closes with 4500 when CONNECT or the client's heart-beat did not come.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.is_over {
+            return;
+        }
+        if self.connect_by.is_some_and(|by| by <= now) {
+            let seconds = self.config.connect_timeout.as_secs();
+            return self.close(4500, &format!("no CONNECT frame came within {seconds} s"));
+        }
+        if self.is_backlogged() {
+            // Who is not read is not silent.
+            self.pulse.heard(now);
+        }
+        self.pulse.note_ping(now);
+        if let Some(silence) = self.pulse.lost_after(now) {
+            let seconds = silence.as_secs_f32();
+            self.close(
+                4500,
+                &format!("heart-beat lost: nothing came for {seconds} s"),
+            );
+        }
+    }
+
+    /// Says that a SEND is stored or a SUBSCRIBE is taken: its RECEIPT goes out, if it asked for
+    /// one, after those of earlier frames.
+    pub fn accept(&mut self, ticket: Ticket) {
+        self.receipts.release(ticket);
+        self.settle();
+    }
+
+    /// Says that a SEND is refused: it gets no RECEIPT, and holds back no other.
+    pub fn pass_over(&mut self, ticket: Ticket) {
+        self.receipts.remove(ticket);
+        self.settle();
+    }
+
+    /// Ends the session with an ERROR and close code 1002.
+    ///
+    /// `message` is a few words, `detail` says what is wrong and what to do. With a ticket, earlier
+    /// frames get their RECEIPTs first, later ones none, and the ERROR has the `receipt-id` of the
+    /// frame if it asked for one. Without, the ERROR goes out at once.
+    pub fn fail(&mut self, ticket: Option<Ticket>, message: &str, detail: &str) {
+        let receipt = ticket
+            .and_then(|ticket| self.receipt_of(ticket))
+            .map(str::to_owned);
+        let frame = self.error_frame(message, detail, receipt.as_deref());
+        self.end_with_error(ticket.unwrap_or(Ticket(0)), message, frame);
+    }
+
+    /// Closes with no ERROR: 1012 for drain, 4500 for a slow reader. What is queued still goes out.
+    pub fn close(&mut self, code: u16, reason: &str) {
+        if !self.is_over {
+            self.over(Close {
+                code,
+                reason: short(reason),
+            });
+        }
+    }
+
+    /// The `receipt` header of a frame that is not answered yet, if it has one.
+    pub fn receipt_of(&self, ticket: Ticket) -> Option<&str> {
+        self.receipts.find(ticket)
+    }
+
+    /// Gives the octets of one MESSAGE for a subscription: its beginning, which the session holds,
+    /// then `rest`, made by [`super::message_rest`]. It counts as sent. `None` when the subscription
+    /// has ended.
+    pub fn deliver<'a>(
+        &'a mut self,
+        subscription: SubscriptionKey,
+        rest: &'a [u8],
+        now: Duration,
+    ) -> Option<[&'a [u8]; 2]> {
+        let head = self.subscriptions.head(subscription)?;
+        self.pulse.sent(now);
+        Some([head, rest])
+    }
+
+    /// Gives what the client's next frames ask of the driver; `None` when more input is needed, or
+    /// answers to earlier tickets.
+    pub fn poll_event(&mut self, now: Duration) -> Option<Event> {
+        while self.is_reading() && !self.receipts.is_full() {
+            match self.decoder.poll() {
+                Ok(None) => return None,
+                Ok(Some(Received::EndOfLine)) => {}
+                Ok(Some(Received::Frame(frame))) => {
+                    if let Some(event) = self.handle_frame(frame, now) {
+                        return Some(event);
+                    }
+                }
+                Err(error) => self.refuse_input(&error),
+            }
+        }
+        None
+    }
+
+    /// Gives the octets to send next: one whole frame, or the line feed of a heart-beat that is due.
+    pub fn poll_transmit(&mut self, now: Duration) -> Option<Bytes> {
+        let octets = self.transmits.pop_front().or_else(|| {
+            self.pulse
+                .is_beat_due(now)
+                .then(|| Bytes::from_static(b"\n"))
+        })?;
+        self.pulse.sent(now);
+        Some(octets)
+    }
+
+    /// Tells, once, to close the transport after all transmits; the session is over.
+    pub fn poll_close(&mut self) -> Option<Close> {
+        if self.transmits.is_empty() {
+            self.close.take()
+        } else {
+            None
+        }
+    }
+
+    /// When to call [`Session::handle_timeout`] and drain again; `None` when never.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        [self.connect_by, self.pulse.timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether the driver should ping the client: half-way to the deadline of its silence, once per
+    /// silence (browsers hold the timers of hidden tabs back, but answer pings).
+    pub fn wants_ping(&mut self, now: Duration) -> bool {
+        self.pulse.take_ping(now)
+    }
+
+    /// The version that CONNECT and CONNECTED agreed on; `None` before.
+    pub fn version(&self) -> Option<Version> {
+        self.version
+    }
+
+    /// Whether so much input is undecoded, or so many RECEIPTs wait for answers, that the driver
+    /// should not read more from the transport.
+    pub fn is_backlogged(&self) -> bool {
+        self.is_reading()
+            && (self.decoder.buffered() >= UNDECODED_BYTES_MAX || self.receipts.is_full())
+    }
+
+    fn is_reading(&self) -> bool {
+        !self.is_over && self.ending.is_none()
+    }
+
+    fn transmit(&mut self, frame: &Frame) {
+        let mut octets = Vec::with_capacity(128 + frame.body.len());
+        // Before the version is known nothing was unescaped, so that nothing must be escaped.
+        encode(frame, self.version.unwrap_or(Version::V10), &mut octets);
+        self.transmits.push_back(octets.into());
+    }
+
+    /// Sends the RECEIPTs whose turn has come, and ends the session when nothing is owed before its
+    /// end.
+    fn settle(&mut self) {
+        if self.is_over {
+            return;
+        }
+        while let Some(receipt) = self.receipts.take_released() {
+            self.transmit(&Frame::new(Command::Receipt).with_header("receipt-id", &receipt));
+        }
+        let oldest = self.receipts.oldest();
+        if let Some(ending) = self
+            .ending
+            .take_if(|ending| oldest.is_none_or(|oldest| oldest >= ending.ticket))
+        {
+            if let Some(error) = ending.error {
+                self.transmit(&error);
+            }
+            self.over(ending.close);
+        }
+    }
+
+    fn end(&mut self, ending: Ending) {
+        let is_earlier = self
+            .ending
+            .as_ref()
+            .is_none_or(|other| ending.ticket < other.ticket);
+        if !self.is_over && is_earlier {
+            self.receipts.truncate(ending.ticket);
+            self.ending = Some(ending);
+            self.settle();
+        }
+    }
+
+    fn end_with_error(&mut self, ticket: Ticket, message: &str, error: Frame) {
+        let close = Close {
+            code: 1002,
+            reason: short(message),
+        };
+        self.end(Ending {
+            ticket,
+            error: Some(error),
+            close,
+        });
+    }
+
+    fn error_frame(&self, message: &str, detail: &str, receipt: Option<&str>) -> Frame {
+        let mut frame = Frame::new(Command::Error)
+            .with_header("message", &one_line(message, self.version.is_some()))
+            .with_header("content-type", "text/plain");
+        if let Some(receipt) = receipt {
+            frame.headers.push("receipt-id", receipt);
+        }
+        frame.with_body(detail.to_owned())
+    }
+
+    fn over(&mut self, close: Close) {
+        self.is_over = true;
+        self.ending = None;
+        self.connect_by = None;
+        self.pulse.stop();
+        self.subscriptions.clear();
+        self.receipts = Receipts::default();
+        self.decoder = Decoder::new(self.config.limits);
+        self.close = Some(close);
+    }
+}
+
+/// Undecoded input from which on no more should be read: a whole message of the transport.
+const UNDECODED_BYTES_MAX: usize = 256 * 1024;
+
+/// The longest reason of a close frame, in octets (RFC 6455, section 5.5).
+const REASON_BYTES_MAX: usize = 123;
+
+fn short(reason: &str) -> String {
+    reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
+}
+
+/// Makes a text fit for a `message` header. While no version is agreed it could not be escaped, so
+/// that it must not need to be.
+fn one_line(text: &str, is_escaped: bool) -> String {
+    let replace = |c: char| match c {
+        c if c.is_control() => ' ',
+        ':' if !is_escaped => ';',
+        '\\' if !is_escaped => '/',
+        c => c,
+    };
+    text.chars().map(replace).collect()
+}
