@@ -1,1 +1,38 @@
-//! The web client.
+//! The web client: the pages that the server renders and the browser hydrates.
+//!
+//! `timeline`, `conversation`, `reconnect`, `i18n` and `time` are pure and tested natively; `line`
+//! drives [`shared::stomp::client`] over the browser's WebSocket. No server type is named here:
+//! data for server rendering comes through [`ssr::Source`], and the browser uses the public API.
+
+#![expect(
+    unreachable_pub,
+    reason = "`leptos::component` makes public whatever it expands to"
+)]
+
+mod api;
+mod app;
+mod conversation;
+mod i18n;
+mod line;
+mod name;
+mod page;
+mod reconnect;
+mod room_detail;
+mod room_list;
+#[cfg(feature = "ssr")]
+pub mod ssr;
+mod time;
+mod timeline;
+
+pub use app::App;
+pub use i18n::Language;
+#[cfg(feature = "ssr")]
+pub use ssr::shell;
+
+/// Takes over the page that the server rendered; the browser calls it once.
+#[cfg(feature = "hydrate")]
+#[wasm_bindgen::prelude::wasm_bindgen]
+pub fn hydrate() {
+    console_error_panic_hook::set_once();
+    leptos::mount::hydrate_body(App);
+}

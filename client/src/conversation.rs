@@ -1,0 +1,370 @@
+//! One room as this page takes part in it: entering, talking, leaving, and all of it again after a
+//! lost connection.
+//!
+//! Pure: every call gives the messages to send; `line` sends them. Messages wait until ENTER has
+//! its receipt, so that a refused name refuses nothing else, and are then sent in the order in
+//! which they were written, each with one receipt. What had no receipt when the connection broke is
+//! sent again under the same id, which the server takes once.
+
+use shared::chat::{ChatMessage, Draft, MessageId, RoomId, Sender, Text};
+
+use crate::{
+    api::Problem,
+    timeline::{Own, Timeline},
+};
+
+/// One room as this page takes part in it.
+#[derive(Debug)]
+pub(crate) struct Conversation {
+    room: RoomId,
+    guest: Option<Guest>,
+    phase: Phase,
+    pub(crate) timeline: Timeline,
+}
+
+/// Who one is in the room, and the id of the ENTER that says so: the same for the page's life, so
+/// that entering again after a lost connection is a repeat and not a second notice.
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    pub(crate) sender: Sender,
+    pub(crate) entry: MessageId,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    /// No connection.
+    Apart,
+    /// Connected, and nobody yet.
+    Reading,
+    /// ENTER is on its way.
+    Entering,
+    /// ENTER has its receipt.
+    Present,
+}
+
+/// A message to be sent to `/app/chat/sendMessage`, with the receipt to ask for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Outgoing {
+    pub(crate) draft: Draft,
+    pub(crate) receipt: String,
+}
+
+/// What a refusal asks of the page.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Refusal {
+    /// The message it was about is marked, or it was about nothing of this room.
+    Noted,
+    /// This name was not let in: ask for another one.
+    Name(Sender),
+}
+
+impl Conversation {
+    /// Starts with what the server rendered.
+    pub(crate) fn new(room: RoomId, guest: Option<Guest>, messages: Vec<ChatMessage>) -> Self {
+        Conversation {
+            room,
+            guest,
+            phase: Phase::Apart,
+            timeline: Timeline::new(messages),
+        }
+    }
+
+    pub(crate) fn room(&self) -> RoomId {
+        self.room
+    }
+
+    pub(crate) fn sender(&self) -> Option<&Sender> {
+        self.guest.as_ref().map(|guest| &guest.sender)
+    }
+
+    /// Whether nothing of ours waits for an answer.
+    pub(crate) fn is_settled(&self) -> bool {
+        match self.phase {
+            Phase::Reading => true,
+            Phase::Present => self.timeline.unacknowledged().next().is_none(),
+            Phase::Apart | Phase::Entering => false,
+        }
+    }
+
+    /// Whether something was written that the server does not have yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.timeline.unacknowledged().next().is_some()
+    }
+
+    /// The connection is up and the room subscribed.
+    pub(crate) fn connected(&mut self) -> Vec<Outgoing> {
+        self.phase = Phase::Reading;
+        self.enter()
+    }
+
+    /// The connection is lost.
+    pub(crate) fn lost(&mut self) {
+        self.phase = Phase::Apart;
+    }
+
+    /// The reader has a name, or a new one.
+    pub(crate) fn named(&mut self, guest: Guest) -> Vec<Outgoing> {
+        if self.sender() == Some(&guest.sender) && self.phase != Phase::Reading {
+            return Vec::new();
+        }
+        let mut outgoing = self.leave();
+        self.guest = Some(guest);
+        outgoing.extend(self.enter());
+        outgoing
+    }
+
+    /// The reader says something.
+    pub(crate) fn say(&mut self, id: MessageId, text: Text) -> Vec<Outgoing> {
+        self.timeline.say(id, text);
+        self.flush(|own| own.id == id)
+    }
+
+    /// The reader wants a refused message sent again.
+    pub(crate) fn retry(&mut self, id: MessageId, new_id: MessageId) -> Vec<Outgoing> {
+        match self.timeline.retry(id, new_id) {
+            Some(_) => self.flush(|own| own.id == new_id),
+            None => Vec::new(),
+        }
+    }
+
+    /// The reader leaves the room, where they are in it.
+    pub(crate) fn leave(&mut self) -> Vec<Outgoing> {
+        if !matches!(self.phase, Phase::Entering | Phase::Present) {
+            return Vec::new();
+        }
+        self.phase = Phase::Reading;
+        let Some(guest) = self.guest.take() else {
+            return Vec::new();
+        };
+        let receipt = format!("leave-{}", guest.entry);
+        vec![self.outgoing("LEAVE", &guest.sender, None, None, receipt)]
+    }
+
+    /// A RECEIPT has come.
+    pub(crate) fn receipt(&mut self, receipt: &str) -> Vec<Outgoing> {
+        if self.phase == Phase::Entering && self.entry_receipt().as_deref() == Some(receipt) {
+            self.phase = Phase::Present;
+            return self.flush(|_| true);
+        }
+        if let Some(id) = talk_id(receipt) {
+            self.timeline.acknowledge(id);
+        }
+        Vec::new()
+    }
+
+    /// Something was refused: `receipt` is what it had asked for, as `problem` may not say.
+    pub(crate) fn refused(&mut self, receipt: &str, problem: &Problem) -> Refusal {
+        if self.phase == Phase::Entering && self.entry_receipt().as_deref() == Some(receipt) {
+            self.phase = Phase::Reading;
+            return match self.guest.take() {
+                Some(guest) => Refusal::Name(guest.sender),
+                None => Refusal::Noted,
+            };
+        }
+        if let Some(id) = talk_id(receipt) {
+            self.timeline.fail(id, problem.clone());
+        }
+        Refusal::Noted
+    }
+
+    fn enter(&mut self) -> Vec<Outgoing> {
+        if self.phase != Phase::Reading {
+            return Vec::new();
+        }
+        let Some(guest) = self.guest.clone() else {
+            return Vec::new();
+        };
+        self.phase = Phase::Entering;
+        let receipt = self.entry_receipt().unwrap_or_default();
+        vec![self.outgoing("ENTER", &guest.sender, Some(guest.entry), None, receipt)]
+    }
+
+    fn flush(&self, wanted: impl Fn(&Own) -> bool) -> Vec<Outgoing> {
+        let (Phase::Present, Some(sender)) = (self.phase, self.sender()) else {
+            return Vec::new();
+        };
+        self.timeline
+            .unacknowledged()
+            .filter(|own| wanted(own))
+            .map(|own| {
+                let receipt = format!("talk-{}", own.id);
+                self.outgoing(
+                    "TALK",
+                    sender,
+                    Some(own.id),
+                    Some(own.text.as_str()),
+                    receipt,
+                )
+            })
+            .collect()
+    }
+
+    fn entry_receipt(&self) -> Option<String> {
+        self.guest
+            .as_ref()
+            .map(|guest| format!("enter-{}", guest.entry))
+    }
+
+    fn outgoing(
+        &self,
+        kind: &str,
+        sender: &Sender,
+        id: Option<MessageId>,
+        message: Option<&str>,
+        receipt: String,
+    ) -> Outgoing {
+        let draft = Draft {
+            kind: Some(kind.to_owned()),
+            room_id: Some(self.room.to_string()),
+            sender: Some(sender.as_str().to_owned()),
+            message: message.map(str::to_owned),
+            id: id.map(|id| id.to_string()),
+        };
+        Outgoing { draft, receipt }
+    }
+}
+
+fn talk_id(receipt: &str) -> Option<MessageId> {
+    receipt.strip_prefix("talk-").and_then(MessageId::parse)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(n: u128) -> MessageId {
+        MessageId(Uuid::from_u128(n))
+    }
+
+    fn guest(name: &str, entry: u128) -> Guest {
+        Guest {
+            sender: Sender::parse(name).unwrap(),
+            entry: id(entry),
+        }
+    }
+
+    fn text(text: &str) -> Text {
+        Text::parse(text).unwrap()
+    }
+
+    fn conversation() -> Conversation {
+        Conversation::new(RoomId(Uuid::nil()), Some(guest("영희", 100)), Vec::new())
+    }
+
+    fn kinds(outgoing: &[Outgoing]) -> Vec<String> {
+        outgoing
+            .iter()
+            .map(|sent| {
+                let draft = &sent.draft;
+                let words = [&draft.kind, &draft.sender, &draft.message];
+                words
+                    .into_iter()
+                    .flatten()
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_written_before_the_entry_waits_for_it() {
+        let mut talk = conversation();
+        assert!(talk.say(id(1), text("하나")).is_empty());
+        let sent = talk.connected();
+        assert_eq!(kinds(&sent), ["ENTER 영희"]);
+        assert!(talk.say(id(2), text("둘")).is_empty());
+        let sent = talk.receipt(&sent[0].receipt);
+        assert_eq!(kinds(&sent), ["TALK 영희 하나", "TALK 영희 둘"]);
+        assert_eq!(kinds(&talk.say(id(3), text("셋"))), ["TALK 영희 셋"]);
+        assert!(!talk.is_settled());
+        for n in 1..=3 {
+            talk.receipt(&format!("talk-{}", id(n)));
+        }
+        assert!(talk.is_settled());
+    }
+
+    #[test]
+    fn after_a_lost_connection_only_what_had_no_receipt_goes_out_again_with_its_id() {
+        let mut talk = conversation();
+        let entry = talk.connected();
+        talk.receipt(&entry[0].receipt);
+        let first = talk.say(id(1), text("하나"));
+        let second = talk.say(id(2), text("둘"));
+        talk.receipt(&first[0].receipt);
+        talk.lost();
+        assert!(talk.say(id(3), text("셋")).is_empty());
+        let again = talk.connected();
+        assert_eq!(again, entry);
+        let sent = talk.receipt(&again[0].receipt);
+        assert_eq!(kinds(&sent), ["TALK 영희 둘", "TALK 영희 셋"]);
+        assert_eq!(sent[0], second[0]);
+    }
+
+    #[test]
+    fn a_taken_name_is_asked_again_and_keeps_what_was_written() {
+        let mut talk = conversation();
+        talk.say(id(1), text("하나"));
+        let entry = talk.connected();
+        let problem = Problem {
+            status: 409,
+            ..Problem::default()
+        };
+        let name = Sender::parse("영희").unwrap();
+        assert_eq!(
+            talk.refused(&entry[0].receipt, &problem),
+            Refusal::Name(name)
+        );
+        assert!(talk.is_settled() && talk.has_unsent());
+        let entry = talk.named(guest("철수", 101));
+        assert_eq!(kinds(&entry), ["ENTER 철수"]);
+        assert_eq!(kinds(&talk.receipt(&entry[0].receipt)), ["TALK 철수 하나"]);
+    }
+
+    #[test]
+    fn a_refused_message_is_marked_and_can_be_sent_again() {
+        let mut talk = conversation();
+        let entry = talk.connected();
+        talk.receipt(&entry[0].receipt);
+        let sent = talk.say(id(1), text("하나"));
+        let problem = Problem {
+            status: 422,
+            ..Problem::default()
+        };
+        assert_eq!(talk.refused(&sent[0].receipt, &problem), Refusal::Noted);
+        assert!(!talk.has_unsent());
+        assert_eq!(kinds(&talk.retry(id(1), id(2))), ["TALK 영희 하나"]);
+        assert!(talk.has_unsent());
+    }
+
+    #[test]
+    fn a_new_name_leaves_under_the_old_one() {
+        let mut talk = conversation();
+        let entry = talk.connected();
+        talk.receipt(&entry[0].receipt);
+        assert!(talk.named(guest("영희", 102)).is_empty());
+        assert_eq!(
+            kinds(&talk.named(guest("철수", 103))),
+            ["LEAVE 영희", "ENTER 철수"]
+        );
+    }
+
+    #[test]
+    fn leaving_says_so_once_and_only_from_inside() {
+        let mut talk = conversation();
+        assert!(talk.leave().is_empty());
+        talk.connected();
+        assert_eq!(kinds(&talk.leave()), ["LEAVE 영희"]);
+        assert!(talk.leave().is_empty());
+    }
+
+    #[test]
+    fn a_reader_without_a_name_sends_nothing() {
+        let mut talk = Conversation::new(RoomId(Uuid::nil()), None, Vec::new());
+        assert!(talk.connected().is_empty());
+        assert!(talk.is_settled());
+        assert_eq!(kinds(&talk.named(guest("영희", 1))), ["ENTER 영희"]);
+    }
+}

@@ -1,0 +1,647 @@
+//! The line to the server: drives [`shared::stomp::client`] over the browser's WebSocket, one for
+//! the page's life, kept over navigation between list and rooms.
+//!
+//! Shell around pure parts: what to send is decided by `conversation`, when to try again by
+//! `reconnect`, and the protocol by `shared`. Here are the socket, the timers and the signals.
+//! Nothing here runs on the server.
+
+use std::{cell::RefCell, time::Duration};
+
+use bytes::Bytes;
+use leptos::{leptos_dom::helpers::TimeoutHandle, prelude::*};
+use shared::{
+    chat::{ChatMessage, ChatRoom, MessageId, RoomId, Sender, Text},
+    destination::Destination,
+    stomp::client::{Client, Config, Event},
+};
+use uuid::Uuid;
+use wasm_bindgen::{JsCast, JsValue, closure::Closure};
+use web_sys::{BinaryType, MessageEvent, WebSocket};
+
+use crate::{
+    api::{self, Problem},
+    app::House,
+    conversation::{Conversation, Guest, Outgoing, Refusal},
+    name::Ask,
+    room_list::Rooms,
+    time::Zone,
+    timeline::{Key, Row},
+};
+
+const PATH: &str = "/ws/chat";
+const SUBPROTOCOL: &str = "v12.stomp";
+const ERRORS: &str = "errors";
+const ROOMS: &str = "rooms";
+
+/// A socket that does not open is given up after this long; browsers wait for minutes.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How the line stands, as `data-state` of the page's `connection` element.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Connection {
+    /// The page's first attempt.
+    Connecting,
+    /// Everything has arrived and what comes is shown at once.
+    Online,
+    /// Lost; it comes back by itself.
+    Offline,
+    /// Back; what was missed is being read and what waited is being sent.
+    CatchingUp,
+}
+
+thread_local! {
+    static LINE: RefCell<Option<Line>> = const { RefCell::new(None) };
+}
+
+/// Opens the line, once.
+pub(crate) fn start(house: House) {
+    let started = LINE.with_borrow_mut(|line| {
+        let starts = line.is_none();
+        if starts {
+            *line = Some(Line::new(house));
+        }
+        starts
+    });
+    if started {
+        watch_page();
+        with(Line::connect);
+    }
+}
+
+/// Lets the list of rooms follow the line.
+pub(crate) fn watch_rooms(rooms: Rooms) {
+    with(|line| line.rooms = Some(rooms));
+}
+
+/// Takes part in a room; `changed` is raised whenever there is something new to show.
+pub(crate) fn open(room: RoomId, messages: Vec<ChatMessage>, changed: RwSignal<u32>) {
+    with(|line| line.open(room, messages, changed));
+}
+
+/// The room is no longer shown. What was written in it is still sent.
+pub(crate) fn close(room: RoomId, changed: RwSignal<u32>) {
+    with(|line| line.close(room, changed));
+}
+
+/// Says something in a room.
+pub(crate) fn say(room: RoomId, text: Text) {
+    with(|line| line.act(room, |conversation| conversation.say(fresh_id(), text)));
+}
+
+/// Sends a refused message again.
+pub(crate) fn retry(room: RoomId, id: MessageId) {
+    with(|line| line.act(room, |conversation| conversation.retry(id, fresh_id())));
+}
+
+/// Leaves a room.
+pub(crate) fn leave(room: RoomId) {
+    with(|line| line.leave(room));
+}
+
+/// Takes part under this name from now on, in every open room.
+pub(crate) fn rename(sender: &Sender) {
+    with(|line| line.rename(sender));
+}
+
+/// What to show of a room; nothing where it is not open.
+pub(crate) fn rows(room: RoomId, me: Option<&Sender>, zone: Zone) -> Option<Vec<(Key, Row)>> {
+    with(|line| {
+        let open = line
+            .rooms_open
+            .iter()
+            .find(|open| open.conversation.room() == room)?;
+        Some(open.conversation.timeline.rows(me, |at| zone.local(at)))
+    })
+    .flatten()
+}
+
+fn with<R>(act: impl FnOnce(&mut Line) -> R) -> Option<R> {
+    LINE.with_borrow_mut(|line| line.as_mut().map(act))
+}
+
+struct Line {
+    house: House,
+    rooms: Option<Rooms>,
+    rooms_open: Vec<OpenRoom>,
+    guests: Vec<(RoomId, Guest)>,
+    socket: Option<Socket>,
+    callbacks: Callbacks,
+    reconnect: crate::reconnect::Reconnect,
+    retry: Option<TimeoutHandle>,
+    was_connected: bool,
+    was_lost: bool,
+    /// Whether what was missed is still on its way.
+    catching_up: bool,
+}
+
+struct OpenRoom {
+    conversation: Conversation,
+    /// Raised when there is something new to show; none once the page shows another room.
+    changed: Option<RwSignal<u32>>,
+    /// Whether the server has taken this connection's subscription.
+    subscribed: bool,
+}
+
+struct Socket {
+    web: WebSocket,
+    /// None until the socket is open.
+    client: Option<Client>,
+    connected: bool,
+    timer: Option<TimeoutHandle>,
+}
+
+/// Made once and given to every socket in turn; a socket that is let go loses them first.
+struct Callbacks {
+    open: Closure<dyn FnMut()>,
+    message: Closure<dyn FnMut(MessageEvent)>,
+    close: Closure<dyn FnMut()>,
+}
+
+impl Line {
+    fn new(house: House) -> Self {
+        Line {
+            house,
+            rooms: None,
+            rooms_open: Vec::new(),
+            guests: Vec::new(),
+            socket: None,
+            callbacks: Callbacks {
+                open: Closure::new(|| with(Line::on_open).unwrap_or_default()),
+                message: Closure::new(|event: MessageEvent| {
+                    with(|line| line.on_message(&event));
+                }),
+                close: Closure::new(|| with(Line::lost).unwrap_or_default()),
+            },
+            reconnect: crate::reconnect::Reconnect::default(),
+            retry: None,
+            was_connected: false,
+            was_lost: false,
+            catching_up: true,
+        }
+    }
+
+    fn connect(&mut self) {
+        if let Some(retry) = self.retry.take() {
+            retry.clear();
+        }
+        if self.socket.is_some() {
+            return;
+        }
+        let Ok(web) = WebSocket::new_with_str(&address(), SUBPROTOCOL) else {
+            self.lost();
+            return;
+        };
+        web.set_binary_type(BinaryType::Arraybuffer);
+        web.set_onopen(Some(self.callbacks.open.as_ref().unchecked_ref()));
+        web.set_onmessage(Some(self.callbacks.message.as_ref().unchecked_ref()));
+        web.set_onclose(Some(self.callbacks.close.as_ref().unchecked_ref()));
+        let timer = after(OPEN_TIMEOUT, Line::lost);
+        self.socket = Some(Socket {
+            web,
+            client: None,
+            connected: false,
+            timer,
+        });
+    }
+
+    fn on_open(&mut self) {
+        let Some(socket) = &mut self.socket else {
+            return;
+        };
+        let config = Config {
+            host: host(),
+            ..Config::default()
+        };
+        socket.client = Some(Client::new(config, now()));
+        self.drain();
+    }
+
+    fn on_message(&mut self, event: &MessageEvent) {
+        let data = event.data();
+        let payload = match data.as_string() {
+            Some(text) => Bytes::from(text),
+            None => Bytes::from(js_sys::Uint8Array::new(&data).to_vec()),
+        };
+        if let Some(client) = self.client() {
+            client.handle_input(payload, now());
+        }
+        self.drain();
+    }
+
+    fn on_timer(&mut self) {
+        if let Some(client) = self.client() {
+            client.handle_timeout(now());
+        }
+        self.drain();
+    }
+
+    fn client(&mut self) -> Option<&mut Client> {
+        self.socket.as_mut()?.client.as_mut()
+    }
+
+    /// After every call on the client: its events, then its frames, then its timer.
+    fn drain(&mut self) {
+        while let Some(event) = self.client().and_then(Client::poll_event) {
+            self.on_event(event);
+        }
+        while let Some(frame) = self.client().and_then(|client| client.poll_transmit(now())) {
+            let Some(socket) = &self.socket else { return };
+            let sent = match std::str::from_utf8(&frame) {
+                Ok(text) => socket.web.send_with_str(text),
+                Err(_) => socket.web.send_with_u8_array(&frame),
+            };
+            if sent.is_err() {
+                self.lost();
+                return;
+            }
+        }
+        let Some(deadline) = self.client().map(|client| client.poll_timeout()) else {
+            return;
+        };
+        let Some(socket) = &mut self.socket else {
+            return;
+        };
+        if let Some(timer) = socket.timer.take() {
+            timer.clear();
+        }
+        let wait = deadline.map(|deadline| deadline.saturating_sub(now()));
+        socket.timer = wait.and_then(|wait| after(wait, Line::on_timer));
+        self.show_connection();
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Connected { .. } => self.connected(),
+            Event::Message {
+                subscription, body, ..
+            } => self.message(&subscription, &body),
+            Event::Receipt { id } => self.receipt(&id),
+            Event::Error {
+                message, receipt, ..
+            } => {
+                let detail = Some(message);
+                self.refused(Problem {
+                    status: 400,
+                    detail,
+                    receipt_id: receipt,
+                    id: None,
+                });
+            }
+            Event::Closed { .. } => self.lost(),
+        }
+    }
+
+    fn connected(&mut self) {
+        self.reconnect.connected(now());
+        self.was_connected = true;
+        self.catching_up = true;
+        let Some(socket) = &mut self.socket else {
+            return;
+        };
+        socket.connected = true;
+        let Some(client) = &mut socket.client else {
+            return;
+        };
+        client.subscribe(ERRORS, &Destination::Errors.to_string(), &[]);
+        client.subscribe(ROOMS, &Destination::Rooms.to_string(), &[]);
+        for open in &mut self.rooms_open {
+            open.subscribe(client);
+            let outgoing = open.conversation.connected();
+            send(client, outgoing);
+        }
+        // What happened to rooms meanwhile comes from no log, so the list is read anew.
+        if let Some(rooms) = self.rooms {
+            leptos::task::spawn_local(async move {
+                if let Ok(page) = api::rooms().await {
+                    rooms.merge(page.rooms);
+                }
+            });
+        }
+    }
+
+    fn message(&mut self, subscription: &str, body: &[u8]) {
+        match subscription {
+            ERRORS => {
+                if let Ok(problem) = serde_json::from_slice::<Problem>(body) {
+                    self.refused(problem);
+                }
+            }
+            ROOMS => {
+                if let (Some(rooms), Ok(room)) =
+                    (self.rooms, serde_json::from_slice::<ChatRoom>(body))
+                {
+                    rooms.merge(vec![room]);
+                }
+            }
+            room => {
+                let Some(open) = RoomId::parse(room).and_then(|room| self.find(room)) else {
+                    return;
+                };
+                if let Ok(message) = serde_json::from_slice::<ChatMessage>(body) {
+                    open.conversation.timeline.receive(message);
+                    open.raise();
+                }
+            }
+        }
+    }
+
+    fn receipt(&mut self, receipt: &str) {
+        let Some(client) = self
+            .socket
+            .as_mut()
+            .and_then(|socket| socket.client.as_mut())
+        else {
+            return;
+        };
+        for open in &mut self.rooms_open {
+            if receipt == open.subscription_receipt() {
+                open.subscribed = true;
+            }
+            let outgoing = open.conversation.receipt(receipt);
+            send(client, outgoing);
+            open.raise();
+        }
+        self.let_go();
+    }
+
+    fn refused(&mut self, problem: Problem) {
+        let receipt = match (&problem.receipt_id, &problem.id) {
+            (Some(receipt), _) => receipt.clone(),
+            (None, Some(id)) => format!("talk-{id}"),
+            (None, None) => return,
+        };
+        for open in &mut self.rooms_open {
+            if let Refusal::Name(sender) = open.conversation.refused(&receipt, &problem) {
+                let room = open.conversation.room();
+                self.guests.retain(|(of, _)| *of != room);
+                self.house.ask_name(if problem.status == 409 {
+                    Ask::Taken(sender)
+                } else {
+                    Ask::Refused(problem.clone())
+                });
+            }
+            open.raise();
+        }
+        self.let_go();
+    }
+
+    /// The socket is gone, did not open in time, or fell silent.
+    fn lost(&mut self) {
+        if let Some(mut socket) = self.socket.take() {
+            socket.let_go();
+        }
+        self.was_lost = true;
+        for open in &mut self.rooms_open {
+            open.subscribed = false;
+            open.conversation.lost();
+        }
+        let wait = self.reconnect.lost(now(), js_sys::Math::random());
+        if let Some(retry) = self.retry.take() {
+            retry.clear();
+        }
+        self.retry = after(wait, Line::connect);
+        self.show_connection();
+    }
+
+    fn open(&mut self, room: RoomId, messages: Vec<ChatMessage>, changed: RwSignal<u32>) {
+        let me = self.house.me.get_untracked();
+        if let Some(open) = self.find(room) {
+            open.changed = Some(changed);
+            open.raise();
+        } else {
+            let guest = me.map(|sender| self.guest(room, &sender));
+            let mut open = OpenRoom {
+                conversation: Conversation::new(room, guest, messages),
+                changed: Some(changed),
+                subscribed: false,
+            };
+            if let Some(client) = self.connected_client() {
+                open.subscribe(client);
+                let outgoing = open.conversation.connected();
+                send(client, outgoing);
+            }
+            open.raise();
+            self.rooms_open.push(open);
+        }
+        self.drain();
+    }
+
+    fn close(&mut self, room: RoomId, changed: RwSignal<u32>) {
+        if let Some(open) = self.find(room)
+            && open.changed == Some(changed)
+        {
+            open.changed = None;
+        }
+        self.let_go();
+        self.drain();
+    }
+
+    fn leave(&mut self, room: RoomId) {
+        self.guests.retain(|(of, _)| *of != room);
+        self.act(room, Conversation::leave);
+    }
+
+    fn rename(&mut self, sender: &Sender) {
+        let rooms: Vec<_> = self
+            .rooms_open
+            .iter()
+            .map(|open| open.conversation.room())
+            .collect();
+        for room in rooms {
+            let guest = self.guest(room, sender);
+            self.act(room, |conversation| conversation.named(guest));
+        }
+    }
+
+    /// Who one is in a room: the same entry each time it is opened under the same name.
+    fn guest(&mut self, room: RoomId, sender: &Sender) -> Guest {
+        let known = self
+            .guests
+            .iter()
+            .find(|(of, guest)| *of == room && guest.sender == *sender);
+        if let Some((_, guest)) = known {
+            return guest.clone();
+        }
+        let guest = Guest {
+            sender: sender.clone(),
+            entry: fresh_id(),
+        };
+        self.guests.retain(|(of, _)| *of != room);
+        self.guests.push((room, guest.clone()));
+        guest
+    }
+
+    fn act(&mut self, room: RoomId, act: impl FnOnce(&mut Conversation) -> Vec<Outgoing>) {
+        let Some(open) = self.find(room) else { return };
+        let outgoing = act(&mut open.conversation);
+        open.raise();
+        if let Some(client) = self.connected_client() {
+            send(client, outgoing);
+        }
+        self.drain();
+    }
+
+    fn find(&mut self, room: RoomId) -> Option<&mut OpenRoom> {
+        self.rooms_open
+            .iter_mut()
+            .find(|open| open.conversation.room() == room)
+    }
+
+    fn connected_client(&mut self) -> Option<&mut Client> {
+        self.socket
+            .as_mut()
+            .filter(|socket| socket.connected)?
+            .client
+            .as_mut()
+    }
+
+    /// Unsubscribes from rooms that are neither shown nor waited for.
+    fn let_go(&mut self) {
+        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.rooms_open)
+            .into_iter()
+            .partition(|open| open.changed.is_some() || open.conversation.has_unsent());
+        self.rooms_open = kept;
+        if let Some(client) = self.connected_client() {
+            for open in gone {
+                client.unsubscribe(&open.conversation.room().to_string());
+            }
+        }
+    }
+
+    fn show_connection(&mut self) {
+        let connected = self.socket.as_ref().is_some_and(|socket| socket.connected);
+        if connected && self.catching_up {
+            self.catching_up = !self
+                .rooms_open
+                .iter()
+                .filter(|open| open.changed.is_some())
+                .all(|open| open.subscribed && open.conversation.is_settled());
+        }
+        let state = match (connected, self.catching_up) {
+            (true, false) => Connection::Online,
+            (true, true) if self.was_lost => Connection::CatchingUp,
+            (false, _) if self.was_lost => Connection::Offline,
+            _ => Connection::Connecting,
+        };
+        if self.house.connection.get_untracked() != state {
+            self.house.connection.set(state);
+        }
+    }
+}
+
+impl OpenRoom {
+    fn subscribe(&self, client: &mut Client) {
+        let room = self.conversation.room();
+        let offset = format!("offset={}", self.conversation.timeline.next_seq());
+        let receipt = self.subscription_receipt();
+        client.subscribe(
+            &room.to_string(),
+            &Destination::Room(room).to_string(),
+            &[("x-stream-offset", &offset), ("receipt", &receipt)],
+        );
+    }
+
+    fn subscription_receipt(&self) -> String {
+        format!("room-{}", self.conversation.room())
+    }
+
+    fn raise(&self) {
+        if let Some(changed) = self.changed {
+            changed.update(|count| *count = count.wrapping_add(1));
+        }
+    }
+}
+
+impl Socket {
+    fn let_go(&mut self) {
+        self.web.set_onopen(None);
+        self.web.set_onmessage(None);
+        self.web.set_onclose(None);
+        // A socket that is closed already may be closed again.
+        let _ = self.web.close();
+        if let Some(timer) = self.timer.take() {
+            timer.clear();
+        }
+    }
+}
+
+fn send(client: &mut Client, outgoing: Vec<Outgoing>) {
+    for Outgoing { draft, receipt } in outgoing {
+        let Ok(body) = serde_json::to_vec(&draft) else {
+            continue;
+        };
+        client.send(
+            &Destination::SendMessage.to_string(),
+            &[("content-type", "application/json")],
+            Bytes::from(body),
+            Some(&receipt),
+        );
+    }
+}
+
+/// Tries again at once when the network is back or somebody looks at the page.
+fn watch_page() {
+    let wake = || {
+        with(|line| {
+            if line.socket.is_none() {
+                line.connect();
+            }
+        });
+    };
+    for event in ["online", "pageshow", "visibilitychange"] {
+        let hidden = move || event == "visibilitychange" && document().hidden();
+        let closure = Closure::<dyn FnMut()>::new(move || {
+            if !hidden() {
+                wake();
+            }
+        });
+        let target: &web_sys::EventTarget = if event == "visibilitychange" {
+            &document()
+        } else {
+            &window()
+        };
+        // Fails for no event of this list; without it the timer alone would try again.
+        let _ = target.add_event_listener_with_callback(event, closure.as_ref().unchecked_ref());
+        // The page's life is the line's.
+        closure.forget();
+    }
+}
+
+fn after(wait: Duration, act: fn(&mut Line)) -> Option<TimeoutHandle> {
+    set_timeout_with_handle(move || with(act).unwrap_or_default(), wait).ok()
+}
+
+fn now() -> Duration {
+    let milliseconds = window()
+        .performance()
+        .map_or_else(js_sys::Date::now, |clock| clock.now());
+    Duration::from_secs_f64(milliseconds.max(0.0) / 1_000.0)
+}
+
+fn fresh_id() -> MessageId {
+    MessageId(Uuid::new_v4())
+}
+
+fn host() -> String {
+    window().location().host().unwrap_or_default()
+}
+
+fn address() -> String {
+    let secure = window()
+        .location()
+        .protocol()
+        .is_ok_and(|protocol| protocol == "https:");
+    format!("{}://{}{PATH}", if secure { "wss" } else { "ws" }, host())
+}
+
+/// A value of the browser's store for this site; none where it is empty or closed to us.
+pub(crate) fn remembered(key: &str) -> Option<String> {
+    window().local_storage().ok()??.get_item(key).ok()?
+}
+
+/// Remembers a value, where the browser lets us.
+pub(crate) fn remember(key: &str, value: &str) {
+    if let Ok(Some(storage)) = window().local_storage() {
+        let _: Result<(), JsValue> = storage.set_item(key, value);
+    }
+}

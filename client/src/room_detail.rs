@@ -1,0 +1,414 @@
+//! A room: its conversation, and the composer.
+
+use std::collections::HashMap;
+
+use leptos::{
+    ev::{KeyboardEvent, SubmitEvent},
+    html,
+    prelude::*,
+};
+use leptos_meta::Title;
+use leptos_router::hooks::{use_navigate, use_params_map};
+use shared::chat::{InvalidText, MessageId, MessageType, RoomId, Text};
+
+use crate::{
+    api::{self, RoomPage},
+    app::{House, NotFound, ROOMS_PATH, Unavailable},
+    i18n::Language,
+    line,
+    name::Ask,
+    time::{self as times, Zone},
+    timeline::{Delivery, Key, Row, Talk, Timeline},
+};
+
+/// Who is this near to the newest message follows it; in pixels.
+const FOLLOW_WITHIN: i32 = 48;
+
+/// The classes `face-0` to `face-11` of the style.
+const FACES: u32 = 12;
+
+/// The page of one room, by the `room_id` of its address.
+#[component]
+pub(crate) fn RoomDetail() -> impl IntoView {
+    let House { language, .. } = House::here();
+    let params = use_params_map();
+    let id = Memo::new(move |_| {
+        params
+            .read()
+            .get("room_id")
+            .and_then(|id| RoomId::parse(&id))
+    });
+    let page = Resource::new(move || id.get(), api::room);
+    view! {
+        <Suspense fallback=move || {
+            view! { <p class="hint">{language.loading()}</p> }
+        }>
+            {move || Suspend::new(async move {
+                match page.await {
+                    Ok(Some(page)) => view! { <Room page /> }.into_any(),
+                    Ok(None) => view! { <NotFound /> }.into_any(),
+                    Err(_) => view! { <Unavailable /> }.into_any(),
+                }
+            })}
+        </Suspense>
+    }
+}
+
+/// A row that is shown: it changes in place, so that nothing is read out twice.
+#[derive(Clone)]
+struct Shown {
+    key: Key,
+    row: ArcRwSignal<Row>,
+}
+
+#[component]
+fn Room(page: RoomPage) -> impl IntoView {
+    let house = House::here();
+    let language = house.language;
+    let RoomPage { room, messages } = page;
+    let id = room.room_id;
+    // First as the server rendered it: by a fixed clock, and for nobody in particular.
+    let rows = Timeline::new(messages.clone()).rows(None, |at| Zone::Fixed(language).local(at));
+    let shown = RwSignal::new(Vec::<Shown>::new());
+    show(shown, rows);
+    let changed = RwSignal::new(0_u32);
+    let scroller = NodeRef::<html::Div>::new();
+    let unseen = RwSignal::new(false);
+    let messages = StoredValue::new(Some(messages));
+    Effect::new(move || {
+        line::start(house);
+        if let Some(messages) = messages.try_update_value(Option::take).flatten() {
+            line::open(id, messages, changed);
+        }
+    });
+    on_cleanup(move || line::close(id, changed));
+    Effect::new(move || {
+        changed.track();
+        let me = house.me.get();
+        if let Some(rows) = line::rows(id, me.as_ref(), Zone::Browser) {
+            let follows = scroller.get_untracked().is_none_or(|log| is_at_end(&log));
+            let grown = show(shown, rows);
+            if grown && !follows {
+                unseen.set(true);
+            }
+        }
+    });
+    let to_end = move || {
+        if let Some(log) = scroller.get_untracked() {
+            log.set_scroll_top(0);
+        }
+        unseen.set(false);
+    };
+    let scrolled = move |_| {
+        if scroller.get_untracked().is_some_and(|log| is_at_end(&log)) {
+            unseen.set(false);
+        }
+    };
+    let navigate = use_navigate();
+    let leave = move |_| {
+        line::leave(id);
+        navigate(ROOMS_PATH, leptos_router::NavigateOptions::default());
+    };
+    let name = room.room_name.to_string();
+    view! {
+        <Title text=format!("{name} · {}", language.house()) />
+        <div class="room-page">
+            <header class="room-head">
+                <a class="back" href=ROOMS_PATH aria-label=language.back()>
+                    <svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false">
+                        <path d="M15 5l-7 7 7 7" />
+                    </svg>
+                </a>
+                <h1 id="room_name" class="room-name">
+                    {language.room_title_prefix()}
+                    <bdi>{name}</bdi>
+                </h1>
+                <button class="button button-quiet" type="button" on:click=leave>
+                    {language.leave()}
+                </button>
+            </header>
+            // Reversed by the style: it starts at its end and stays there without any script.
+            <div class="log-scroll" tabindex="0" role="region" aria-label=language.messages() node_ref=scroller on:scroll=scrolled>
+                <div class="log-sheet">
+                    <Show when=move || shown.read().is_empty()>
+                        <p class="hint log-empty">{language.empty_room()}</p>
+                    </Show>
+                    <div
+                        id="messageArea"
+                        class="log"
+                        role="log"
+                        aria-live="polite"
+                        aria-label=language.messages()
+                    >
+                        <For
+                            each=move || shown.get()
+                            key=|shown| shown.key
+                            children=move |shown| row_view(id, language, shown)
+                        />
+                    </div>
+                </div>
+            </div>
+            <div class="newer" hidden=move || !unseen.get()>
+                <button class="button newer-button" type="button" on:click=move |_| to_end()>
+                    {language.new_messages()}
+                    <svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false">
+                        <path d="M5 9l7 7 7-7" />
+                    </svg>
+                </button>
+            </div>
+            <Composer room=id said=Callback::new(move |()| to_end()) />
+        </div>
+    }
+}
+
+#[component]
+fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
+    let house = House::here();
+    let language = house.language;
+    let input = NodeRef::<html::Textarea>::new();
+    let wrong = RwSignal::new(None::<InvalidText>);
+    let send = move || {
+        let Some(field) = input.get_untracked() else {
+            return;
+        };
+        match Text::parse(&field.value()) {
+            Err(InvalidText::Blank) => {}
+            Err(reason) => wrong.set(Some(reason)),
+            Ok(_) if house.me.read_untracked().is_none() => {
+                house.ask_name(house.asking.get_untracked().unwrap_or(Ask::First));
+                return;
+            }
+            Ok(text) => {
+                wrong.set(None);
+                field.set_value("");
+                line::say(room, text);
+                said.run(());
+            }
+        }
+        // A focus that cannot move stays where it is.
+        let _ = field.focus();
+    };
+    let keydown = move |event: KeyboardEvent| {
+        // While an input method composes a syllable, Enter is its own (229 is Safari's way).
+        let composes = event.is_composing() || event.key_code() == 229;
+        if event.key() == "Enter" && !event.shift_key() && !composes {
+            event.prevent_default();
+            send();
+        }
+    };
+    view! {
+        <form
+            class="composer"
+            on:submit=move |event: SubmitEvent| {
+                event.prevent_default();
+                send();
+            }
+        >
+            <label class="visually-hidden" for="messageInput">
+                {language.message_label()}
+            </label>
+            <textarea
+                id="messageInput"
+                class="field composer-field"
+                rows="1"
+                dir="auto"
+                autocomplete="off"
+                enterkeyhint="send"
+                placeholder=language.message_hint()
+                aria-describedby="messageWrong"
+                aria-invalid=move || wrong.get().is_some().to_string()
+                node_ref=input
+                on:keydown=keydown
+                on:input=move |_| wrong.set(None)
+            ></textarea>
+            <button class="button composer-send" type="submit">
+                {language.send()}
+            </button>
+            <p id="messageWrong" class="wrong" role="alert">
+                {move || wrong.get().map(|reason| language.invalid_text(reason)).unwrap_or_default()}
+            </p>
+        </form>
+    }
+}
+
+fn row_view(room: RoomId, language: Language, shown: Shown) -> AnyView {
+    let Shown { row, .. } = shown;
+    let first = row.get_untracked();
+    match first {
+        Row::Day(_) => {
+            let day = move || match &*row.read() {
+                Row::Day(date) => times::day(language, *date),
+                _ => String::new(),
+            };
+            view! { <p class="day">{day}</p> }.into_any()
+        }
+        Row::Notice { kind, sender } => notice_view(language, kind, sender),
+        Row::Talk(talk) => talk_view(room, language, talk, row),
+    }
+}
+
+fn notice_view(language: Language, kind: MessageType, sender: String) -> AnyView {
+    view! {
+        <p class="notice" data-type=if kind == MessageType::Enter { "ENTER" } else { "LEAVE" }>
+            <bdi>{sender}</bdi>
+            {language.notice(kind)}
+        </p>
+    }
+    .into_any()
+}
+
+fn talk_view(room: RoomId, language: Language, first: Talk, row: ArcRwSignal<Row>) -> AnyView {
+    let Talk {
+        id, sender, text, ..
+    } = first;
+    let flag = |read: fn(&Talk) -> bool| {
+        let row = row.clone();
+        move || matches!(&*row.read(), Row::Talk(talk) if read(talk)).to_string()
+    };
+    let own = flag(|talk| talk.own);
+    let opens = flag(|talk| talk.opens_run);
+    let state = {
+        let row = row.clone();
+        move || match &*row.read() {
+            Row::Talk(Talk {
+                state: Delivery::Sending,
+                ..
+            }) => "sending",
+            Row::Talk(Talk {
+                state: Delivery::Failed(_),
+                ..
+            }) => "failed",
+            _ => "stored",
+        }
+    };
+    let name = {
+        let (row, sender) = (row.clone(), sender.clone());
+        move || match &*row.read() {
+            Row::Talk(talk) => talk.sender.clone(),
+            _ => sender.clone(),
+        }
+    };
+    let aside = move || match &*row.read() {
+        Row::Talk(talk) => aside_view(room, language, id, talk),
+        _ => ().into_any(),
+    };
+    view! {
+        <div class="message" data-own=own data-opens=opens data-state=state>
+            <span
+                class=format!("face face-{}", face_of(&sender))
+                data-face=initial_of(&sender)
+                aria-hidden="true"
+            ></span>
+            <bdi class="sender">{name}</bdi>
+            <div class="bubble" dir="auto">
+                {text}
+            </div>
+            <div class="aside">{aside}</div>
+        </div>
+    }
+    .into_any()
+}
+
+/// What stands beside a bubble: how far it has come, or when it was said.
+fn aside_view(room: RoomId, language: Language, id: MessageId, talk: &Talk) -> AnyView {
+    match (&talk.state, talk.at) {
+        (Delivery::Sending, _) => view! { <span>{language.sending()}</span> }.into_any(),
+        (Delivery::Failed(problem), _) => view! {
+            <span class="failed">{language.refused(problem)}</span>
+            <button class="retry" type="button" on:click=move |_| line::retry(room, id)>
+                {language.retry()}
+            </button>
+        }
+        .into_any(),
+        (Delivery::Stored, Some(at)) if talk.closes_run => view! {
+            <time datetime=times::machine(at)>{times::clock(language, at)}</time>
+        }
+        .into_any(),
+        (Delivery::Stored, _) => ().into_any(),
+    }
+}
+
+/// Shows these rows; what is shown already is changed in place. Gives whether rows came in.
+fn show(shown: RwSignal<Vec<Shown>>, rows: Vec<(Key, Row)>) -> bool {
+    let before = shown.get_untracked();
+    let known: HashMap<Key, &ArcRwSignal<Row>> =
+        before.iter().map(|shown| (shown.key, &shown.row)).collect();
+    let mut grown = false;
+    let after: Vec<_> = rows
+        .into_iter()
+        .map(|(key, row)| match known.get(&key) {
+            Some(&signal) => {
+                if *signal.read_untracked() != row {
+                    signal.set(row);
+                }
+                Shown {
+                    key,
+                    row: signal.clone(),
+                }
+            }
+            None => {
+                grown = true;
+                Shown {
+                    key,
+                    row: ArcRwSignal::new(row),
+                }
+            }
+        })
+        .collect();
+    if before
+        .iter()
+        .map(|shown| shown.key)
+        .ne(after.iter().map(|shown| shown.key))
+    {
+        shown.set(after);
+    }
+    grown
+}
+
+/// In the reversed scroller 0 is the end, and what lies before it is negative.
+fn is_at_end(log: &web_sys::HtmlElement) -> bool {
+    log.scroll_top().abs() <= FOLLOW_WITHIN
+}
+
+/// The first visible character of a name.
+fn initial_of(sender: &str) -> String {
+    sender
+        .chars()
+        .find(|&c| !shared::chat::is_invisible(c))
+        .map(|c| c.to_uppercase().collect())
+        .unwrap_or_default()
+}
+
+/// A colour for a name, the same on every device (FNV-1a).
+fn face_of(sender: &str) -> u32 {
+    let hash = sender.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    (hash >> 8) % FACES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_face_is_the_first_visible_character() {
+        for (sender, expected) in [
+            ("철수", "철"),
+            ("lena", "L"),
+            ("\u{202E}영희", "영"),
+            ("😀x", "😀"),
+            ("ß", "SS"),
+        ] {
+            assert_eq!(initial_of(sender), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_keeps_its_colour() {
+        assert_eq!(face_of("철수"), face_of("철수"));
+        let used: std::collections::HashSet<_> =
+            (0..200).map(|n| face_of(&n.to_string())).collect();
+        assert_eq!(used.len(), FACES as usize);
+    }
+}

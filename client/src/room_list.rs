@@ -1,0 +1,274 @@
+//! The list of rooms: read with the page, then live.
+
+use std::cmp::Reverse;
+
+use leptos::{ev::SubmitEvent, html, prelude::*};
+use leptos_router::hooks::use_location;
+use shared::chat::{ChatRoom, RoomId, RoomName};
+use time::OffsetDateTime;
+
+use crate::{
+    api::{self, RoomsPage},
+    app::{House, Mark, ROOMS_PATH, Unavailable},
+    line,
+    name::Ask,
+    time::{self as times, Zone},
+};
+
+/// The rooms as they are shown, the one with the newest activity first.
+#[derive(Clone, Copy)]
+pub(crate) struct Rooms(RwSignal<Vec<Listed>>);
+
+/// A room of the list. Its figures change in place, so that its link keeps the focus.
+#[derive(Clone)]
+struct Listed {
+    id: RoomId,
+    room: ArcRwSignal<ChatRoom>,
+}
+
+impl Rooms {
+    fn new(rooms: Vec<ChatRoom>) -> Self {
+        let mut listed: Vec<_> = rooms.into_iter().map(Listed::new).collect();
+        sort(&mut listed);
+        Rooms(RwSignal::new(listed))
+    }
+
+    /// Takes rooms as the server has them now: known ones change, others come in.
+    pub(crate) fn merge(self, rooms: Vec<ChatRoom>) {
+        let Some(mut listed) = self.0.try_get_untracked() else {
+            return;
+        };
+        let before: Vec<_> = listed.iter().map(|listed| listed.id).collect();
+        for room in rooms {
+            match listed.iter().find(|listed| listed.id == room.room_id) {
+                // The list that was asked for may be older than what the line brought meanwhile.
+                Some(known) if known.room.read_untracked().message_count > room.message_count => {}
+                Some(known) if *known.room.read_untracked() == room => {}
+                Some(known) => known.room.set(room),
+                None => listed.push(Listed::new(room)),
+            }
+        }
+        sort(&mut listed);
+        if before.iter().ne(listed.iter().map(|listed| &listed.id)) {
+            self.0.set(listed);
+        }
+    }
+}
+
+impl Listed {
+    fn new(room: ChatRoom) -> Self {
+        Listed {
+            id: room.room_id,
+            room: ArcRwSignal::new(room),
+        }
+    }
+}
+
+/// When something last happened in a room: the last message, else its making.
+fn active_at(room: &ChatRoom) -> OffsetDateTime {
+    room.last_message_at.unwrap_or(room.created_at)
+}
+
+fn sort(listed: &mut [Listed]) {
+    listed.sort_by_key(|listed| {
+        let room = listed.room.read_untracked();
+        (Reverse(active_at(&room)), listed.id)
+    });
+}
+
+/// The address of a room's page.
+pub(crate) fn room_path(id: RoomId) -> String {
+    format!("/chat/room/enter/{id}")
+}
+
+/// The head of the house, the form for a new room, and the rooms.
+#[component]
+pub(crate) fn RoomList() -> impl IntoView {
+    let House { language, .. } = House::here();
+    let rooms = Resource::new(|| (), |()| api::rooms());
+    view! {
+        <Head />
+        <Suspense fallback=move || {
+            view! { <p class="hint">{language.loading()}</p> }
+        }>
+            {move || Suspend::new(async move {
+                match rooms.await {
+                    Ok(page) => view! { <RoomTable page /> }.into_any(),
+                    Err(_) => view! { <Unavailable /> }.into_any(),
+                }
+            })}
+        </Suspense>
+    }
+}
+
+#[component]
+fn Head() -> impl IntoView {
+    let house = House::here();
+    let language = house.language;
+    let pathname = use_location().pathname;
+    let other = language.other();
+    view! {
+        <header class="head">
+            <a class="brand" href=ROOMS_PATH>
+                <Mark />
+                <span class="brand-name">{language.house()}</span>
+            </a>
+            <a
+                class="chip"
+                rel="external"
+                href=move || format!("{}?lang={}", pathname.read(), other.tag())
+                hreflang=other.tag()
+                lang=other.tag()
+            >
+                {other.own_name()}
+            </a>
+            <button
+                class="chip chip-name"
+                type="button"
+                title=move || {
+                    if house.me.read().is_some() {
+                        language.name_chip()
+                    } else {
+                        language.name_chip_unset()
+                    }
+                }
+                on:click=move |_| {
+                    house
+                        .ask_name(if house.me.read_untracked().is_some() {
+                            Ask::Change
+                        } else {
+                            Ask::First
+                        });
+                }
+            >
+                <bdi>
+                    {move || match &*house.me.read() {
+                        Some(me) => me.as_str().to_owned(),
+                        None => language.name_chip_unset().to_owned(),
+                    }}
+                </bdi>
+            </button>
+        </header>
+    }
+}
+
+#[component]
+fn RoomTable(page: RoomsPage) -> impl IntoView {
+    let House { language, .. } = House::here();
+    let pathname = use_location().pathname;
+    let rooms = Rooms::new(page.rooms);
+    // First as the server rendered it; then by the browser's own clock.
+    let clock = RwSignal::new((Zone::Fixed(language), page.read_at));
+    Effect::new(move || {
+        line::watch_rooms(rooms);
+        let tick = move || {
+            clock.try_set((Zone::Browser, times::now()));
+        };
+        tick();
+        if let Ok(ticking) = set_interval_with_handle(tick, std::time::Duration::from_secs(60)) {
+            on_cleanup(move || ticking.clear());
+        }
+    });
+    let row = move |listed: Listed| {
+        let Listed { id, room } = listed;
+        let name = room.read_untracked().room_name.to_string();
+        let at = {
+            let room = room.clone();
+            move || active_at(&room.read())
+        };
+        let when = {
+            let at = at.clone();
+            move || {
+                let (zone, now) = clock.get();
+                times::recently(language, zone.local(at()), zone.local(now).date())
+            }
+        };
+        let here = move || (*pathname.read() == room_path(id)).then_some("page");
+        view! {
+            <li>
+                <a class="room" href=room_path(id) aria-current=here>
+                    <bdi class="room-title">{name}</bdi>
+                    <time class="room-time" datetime=move || times::machine(at())>
+                        {when}
+                    </time>
+                    <span class="room-count">
+                        {move || language.message_count(room.read().message_count)}
+                    </span>
+                </a>
+            </li>
+        }
+    };
+    view! {
+        <NewRoom rooms />
+        <Show when=move || rooms.0.read().is_empty()>
+            <p class="hint">{language.no_rooms()}</p>
+        </Show>
+        <ul id="roomListTable" class="room-list">
+            <For each=move || rooms.0.get() key=|listed| listed.id children=row />
+        </ul>
+    }
+}
+
+#[component]
+fn NewRoom(rooms: Rooms) -> impl IntoView {
+    let House { language, .. } = House::here();
+    let input = NodeRef::<html::Input>::new();
+    let wrong = RwSignal::new(None::<String>);
+    let busy = RwSignal::new(false);
+    let submit = move |event: SubmitEvent| {
+        event.prevent_default();
+        let Some(field) = input.get_untracked() else {
+            return;
+        };
+        if busy.get_untracked() {
+            return;
+        }
+        let name = match RoomName::parse(&field.value()) {
+            Ok(name) => name,
+            Err(reason) => {
+                wrong.set(Some(language.invalid_room_name(reason)));
+                // A focus that cannot move stays where it is.
+                let _ = field.focus();
+                return;
+            }
+        };
+        wrong.set(None);
+        busy.set(true);
+        leptos::task::spawn_local(async move {
+            match api::create_room(&name).await {
+                Ok(room) => {
+                    rooms.merge(vec![room]);
+                    if let Some(field) = input.get_untracked() {
+                        field.set_value("");
+                    }
+                }
+                Err(problem) => wrong.set(Some(language.refused(&problem))),
+            }
+            busy.set(false);
+        });
+    };
+    view! {
+        <form class="new-room" novalidate on:submit=submit>
+            <label class="visually-hidden" for="roomName">
+                {language.room_name_label()}
+            </label>
+            <input
+                id="roomName"
+                class="field"
+                type="text"
+                autocomplete="off"
+                dir="auto"
+                placeholder=language.room_name_hint()
+                aria-describedby="roomNameWrong"
+                aria-invalid=move || wrong.read().is_some().to_string()
+                node_ref=input
+            />
+            <button class="button" type="submit" aria-busy=move || busy.get().to_string()>
+                {language.create()}
+            </button>
+            <p id="roomNameWrong" class="wrong" role="alert">
+                {move || wrong.get().unwrap_or_default()}
+            </p>
+        </form>
+    }
+}

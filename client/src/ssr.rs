@@ -1,0 +1,89 @@
+//! The seam to the server: what it gives to the pages while it renders them.
+//!
+//! The server provides an `Arc<dyn Source>` and a [`PageRequest`] by `provide_context`, serves
+//! [`shell`], and knows nothing else of the client.
+
+use std::{error::Error, fmt, future::Future, pin::Pin};
+
+use leptos::prelude::*;
+use leptos_meta::MetaTags;
+use shared::chat::{ChatMessage, ChatRoom, RoomId};
+
+use crate::{App, Language};
+
+/// A future of a [`Source`].
+pub type Reading<T> = Pin<Box<dyn Future<Output = Result<T, Unavailable>> + Send>>;
+
+/// Where pages read from while the server renders them.
+pub trait Source: Send + Sync + 'static {
+    /// Reads all rooms, in order of creation.
+    fn rooms(&self) -> Reading<Vec<ChatRoom>>;
+
+    /// Reads one room; `None` where there is no such room.
+    fn room(&self, id: RoomId) -> Reading<Option<ChatRoom>>;
+
+    /// Reads the newest `limit` messages of a room, oldest first.
+    fn messages(&self, id: RoomId, limit: u32) -> Reading<Vec<ChatMessage>>;
+}
+
+/// Says that a [`Source`] cannot be read right now; the page says so too, with status 503.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unavailable;
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("rooms and messages cannot be read right now; try again in a moment")
+    }
+}
+
+impl Error for Unavailable {}
+
+/// What a page must know of the request that asked for it.
+#[derive(Clone, Debug)]
+pub struct PageRequest {
+    /// The reader's language: their explicit choice, else by `Accept-Language`.
+    pub language: Language,
+    /// Where the style is: the path of one file, with its content hash.
+    pub style_href: String,
+}
+
+/// Renders the whole document around [`App`].
+pub fn shell(options: LeptosOptions) -> impl IntoView {
+    let request = use_context::<PageRequest>();
+    let language = request
+        .as_ref()
+        .map(|request| request.language)
+        .unwrap_or_default();
+    let style_href = request
+        .map(|request| request.style_href)
+        .unwrap_or_default();
+    view! {
+        <!DOCTYPE html>
+        <html lang=language.tag()>
+            <head>
+                <meta charset="utf-8" />
+                <meta
+                    name="viewport"
+                    content="width=device-width, initial-scale=1, interactive-widget=resizes-content"
+                />
+                <meta name="color-scheme" content="light dark" />
+                <meta
+                    name="theme-color"
+                    media="(prefers-color-scheme: light)"
+                    content="#fffdf9"
+                />
+                <meta name="theme-color" media="(prefers-color-scheme: dark)" content="#1b1e23" />
+                <link rel="icon" href=FAVICON />
+                <link rel="stylesheet" href=style_href />
+                <HydrationScripts options />
+                <MetaTags />
+            </head>
+            <body>
+                <App />
+            </body>
+        </html>
+    }
+}
+
+/// The house mark of the header, as a data address: needs `img-src data:` of the server's policy.
+const FAVICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='%231f4e79' stroke-width='2' stroke-linecap='round' stroke-linejoin='round'%3E%3Cpath d='M2 11 12 3l10 8M5 10v11h14V10M12 10v11M5 15h14'/%3E%3C/svg%3E";
