@@ -13,6 +13,8 @@ pub mod frame;
 pub mod header;
 pub mod heartbeat;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 pub use codec::{DecodeError, Decoder, Limits, NeedsEscape, Received, encode, message_rest};
 pub use frame::{Command, Frame, Version};

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, mem};
 
 use bytes::Bytes;
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 use thiserror::Error;
 
 use super::{
@@ -119,9 +119,10 @@ pub struct Decoder {
     body: Bytes,
     /// A fault that waits for the end of the headers, since `receipt` may follow it.
     fault: Option<DecodeError>,
+    failed: Option<DecodeError>,
 }
 
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     /// Before or in the line of the command.
     Command,
@@ -130,7 +131,6 @@ enum State {
     Body(Option<usize>),
     /// Before the NUL after a body of so many octets.
     Nul(usize),
-    Failed(DecodeError),
 }
 
 impl Decoder {
@@ -150,6 +150,7 @@ impl Decoder {
             content_length: None,
             body: Bytes::new(),
             fault: None,
+            failed: None,
         }
     }
 
@@ -160,7 +161,7 @@ impl Decoder {
 
     /// Takes in more octets. They are only looked at by [`Decoder::poll`].
     pub fn push(&mut self, octets: Bytes) {
-        if !octets.is_empty() && !matches!(self.state, State::Failed(_)) {
+        if !octets.is_empty() && self.failed.is_none() {
             self.buffered += octets.len();
             self.chunks.push_back(octets);
         }
@@ -172,9 +173,12 @@ impl Decoder {
     /// The first [`DecodeError`], then the same again for ever. [`Decoder::command`] and
     /// [`Decoder::receipt`] tell what is known of the frame at fault.
     pub fn poll(&mut self) -> Result<Option<Received>, DecodeError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let found = self.read();
         if let Err(error) = &found {
-            self.state = State::Failed(error.clone());
+            self.failed = Some(error.clone());
             self.chunks = VecDeque::new();
             self.carry = Vec::new();
             self.buffered = 0;
@@ -199,7 +203,7 @@ impl Decoder {
 
     fn read(&mut self) -> Result<Option<Received>, DecodeError> {
         loop {
-            match self.state.clone() {
+            match self.state {
                 State::Command => {
                     let Some(line) = self.take_line()? else {
                         return Ok(None);
@@ -241,7 +245,6 @@ impl Decoder {
                     }
                     return Ok(Some(Received::Frame(self.finish())));
                 }
-                State::Failed(error) => return Err(error),
             }
         }
     }
@@ -333,7 +336,11 @@ impl Decoder {
     /// Takes a line away, without its end; `None` when its end has not come yet.
     fn take_line(&mut self) -> Result<Option<Bytes>, DecodeError> {
         while let Some(chunk) = self.chunks.front() {
-            let end = memchr(b'\n', chunk);
+            let end = match self.state {
+                // A command that is ended by NUL was sent without the line ends it needs.
+                State::Command => memchr2(b'\n', 0, chunk),
+                _ => memchr(b'\n', chunk),
+            };
             let part = &chunk[..end.unwrap_or(chunk.len())];
             let length = self.carry.len() + part.len();
             let ends_in_cr = part.last().or(self.carry.last()) == Some(&b'\r');
@@ -342,7 +349,7 @@ impl Decoder {
                 length - usize::from(is_crlf),
                 length + usize::from(end.is_some()),
             )?;
-            if self.state == State::Command && memchr(0, part).is_some() {
+            if end.is_some_and(|end| chunk[end] == 0) {
                 let command = [&self.carry, part].concat();
                 return Err(DecodeError::UnknownCommand(excerpt(&command)));
             }

@@ -135,9 +135,9 @@ impl Pulse {
         self.silence_max.filter(|&max| now >= self.heard_at + max)
     }
 
-    /// Notes that the timer of the ping has come, so that [`Pulse::timeout`] moves on.
+    /// Notes that the timer of the ping has come, so that [`Pulse::ping_timeout`] moves on.
     pub(super) fn note_ping(&mut self, now: Duration) {
-        if self.ping == Ping::NotYet && self.ping_at().is_some_and(|at| at <= now) {
+        if self.ping_timeout().is_some_and(|at| at <= now) {
             self.ping = Ping::Due;
         }
     }
@@ -152,21 +152,20 @@ impl Pulse {
         is_due
     }
 
-    /// When to look again.
+    /// When a heart-beat is due or the other side is lost.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        let ping_at = self.ping_at().filter(|_| self.ping == Ping::NotYet);
         let lost_at = self.silence_max.map(|max| self.heard_at + max);
-        [self.beat_at(), ping_at, lost_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.beat_at(), lost_at].into_iter().flatten().min()
+    }
+
+    /// When to ping in this silence; `None` once its time was noted.
+    pub(super) fn ping_timeout(&self) -> Option<Duration> {
+        self.silence_max
+            .filter(|_| self.ping == Ping::NotYet)
+            .map(|max| self.heard_at + max / 2)
     }
 
     fn beat_at(&self) -> Option<Duration> {
         self.send.map(|interval| self.sent_at + interval)
-    }
-
-    fn ping_at(&self) -> Option<Duration> {
-        self.silence_max.map(|max| self.heard_at + max / 2)
     }
 }

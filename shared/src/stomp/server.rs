@@ -190,7 +190,7 @@ impl Session {
             let seconds = self.config.connect_timeout.as_secs();
             return self.close(4500, &format!("no CONNECT frame came within {seconds} s"));
         }
-        if self.is_backlogged() {
+        if self.decoder.buffered() > 0 || self.receipts.is_full() {
             // Who is not read is not silent.
             self.pulse.heard(now);
         }
@@ -299,10 +299,14 @@ impl Session {
 
     /// When to call [`Session::handle_timeout`] and drain again; `None` when never.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        [self.connect_by, self.pulse.timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.connect_by,
+            self.pulse.timeout(),
+            self.pulse.ping_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Whether the driver should ping the client: half-way to the deadline of its silence, once per
@@ -362,6 +366,7 @@ impl Session {
             .is_none_or(|other| ending.ticket < other.ticket);
         if !self.is_over && is_earlier {
             self.receipts.truncate(ending.ticket);
+            self.decoder = Decoder::new(self.config.limits);
             self.ending = Some(ending);
             self.settle();
         }
