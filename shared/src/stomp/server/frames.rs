@@ -6,7 +6,7 @@ use super::{
     super::{
         codec::DecodeError,
         frame::{Command, Frame, Version},
-        header::Headers,
+        header::{Headers, is_expressible},
         heartbeat::{Agreed, HeartBeat},
     },
     Close, Ending, Event, Session, Ticket, short,
@@ -261,14 +261,18 @@ fn required<'a>(headers: &'a Headers, name: &str) -> Result<&'a str, Fault> {
         .ok_or_else(|| Fault::new("missing header", format!("it needs the header {name}")))
 }
 
+/// How a client names the subscription of its SUBSCRIBE or UNSUBSCRIBE.
 fn subscription_name(headers: &Headers, version: Version) -> Result<Name, Fault> {
-    match headers.get("id") {
-        Some(id) => Ok(Name::Id(id.to_owned())),
-        None if version == Version::V10 => {
-            required(headers, "destination").map(|name| Name::Destination(name.to_owned()))
-        }
-        None => required(headers, "id").map(|id| Name::Id(id.to_owned())),
+    if version == Version::V10 && headers.get("id").is_none() {
+        let destination = required(headers, "destination")?;
+        return Ok(Name::Destination(destination.to_owned()));
     }
+    let id = required(headers, "id")?;
+    if !is_expressible("subscription", id, version) {
+        let detail = "in this version its id may not hold a line end; choose another id";
+        return Err(Fault::new("bad subscription id", detail));
+    }
+    Ok(Name::Id(id.to_owned()))
 }
 
 fn versions() -> String {

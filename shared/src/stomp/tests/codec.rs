@@ -246,7 +246,7 @@ fn limits_hold_at_the_limit_and_one_past_it() {
         head.extend_from_slice(["a:", &"x".repeat(last), "\n\n\0"].concat().as_bytes());
         head
     };
-    let past: Vec<(Option<Version>, Vec<u8>, Vec<u8>, DecodeError)> = vec![
+    let cases = [
         (
             V12,
             send_of(65_536, false),
@@ -297,7 +297,7 @@ fn limits_hold_at_the_limit_and_one_past_it() {
             HeaderLineTooLong { max: 8_192 },
         ),
     ];
-    for (version, at, past, expected) in past {
+    for (version, at, past, expected) in cases {
         let at = [&b"\n\n"[..], &at, &at].concat();
         assert!(decode(&at, version).is_ok(), "{expected:?}");
         assert_eq!(decode(&past, version), Err(expected));

@@ -1,1 +1,399 @@
+//! Scenarios of both halves.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    super::{
+        HeartBeat, Version,
+        client::{self, Client, Lost},
+        message_rest, server,
+    },
+    pair::Pair,
+    secs,
+};
+
+const PIECES: [usize; 5] = [0, 1, 2, 7, 4_096];
+
+fn pair() -> Pair {
+    Pair::new(server::Config::default(), client::Config::default())
+}
+
+/// A client that has been answered by a server of some kind, in octets.
+fn client_after(connected: &str) -> Client {
+    let mut client = Client::new(client::Config::default(), Duration::ZERO);
+    client.handle_input(Bytes::copy_from_slice(connected.as_bytes()), Duration::ZERO);
+    client
+}
+
+#[test]
+fn a_whole_conversation_however_the_wire_cuts_it() {
+    for piece in PIECES {
+        let mut pair = pair();
+        pair.piece = piece;
+        pair.client
+            .subscribe("a:1\\", "/topic/x", &[("receipt", "s")]);
+        pair.settle();
+        let [
+            server::Event::Connected,
+            server::Event::Subscribe { subscription, .. },
+        ] = pair.server_events[..]
+        else {
+            panic!("{:?}", pair.server_events)
+        };
+        pair.client.send(
+            "/topic/x",
+            &[("n", "1\n:")],
+            Bytes::from_static(b"a\0b"),
+            Some("m"),
+        );
+        pair.settle();
+        let Some(server::Event::Send {
+            destination,
+            headers,
+            body,
+            ..
+        }) = pair.server_events.last()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (destination.as_str(), headers.get("n")),
+            ("/topic/x", Some("1\n:"))
+        );
+        assert_eq!(body[..], *b"a\0b");
+        let mut rest = Vec::new();
+        message_rest(
+            &[("destination", "/topic/x"), ("message-id", "1")],
+            body,
+            &mut rest,
+        )
+        .unwrap();
+        assert!(pair.deliver(subscription, &rest));
+        let Some(client::Event::Message {
+            subscription: id,
+            headers,
+            body,
+        }) = pair.client_events.last()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (id.as_str(), headers.get("message-id")),
+            ("a:1\\", Some("1"))
+        );
+        assert_eq!(body[..], *b"a\0b");
+        pair.client.unsubscribe("a:1\\");
+        pair.client.disconnect("bye");
+        pair.client
+            .send("/topic/x", &[], Bytes::new(), Some("after DISCONNECT"));
+        pair.settle();
+        assert_eq!(pair.receipts(), ["s", "m", "bye"]);
+        assert!(!pair.deliver(subscription, &rest));
+        assert_eq!(pair.close.as_ref().map(|close| close.code), Some(1000));
+        assert_eq!(
+            (pair.client.poll_timeout(), pair.server.poll_timeout()),
+            (None, None)
+        );
+    }
+}
+
+#[test]
+fn heart_beats_keep_a_quiet_session_alive_for_hours() {
+    for piece in PIECES {
+        let mut pair = pair();
+        pair.piece = piece;
+        pair.run(secs(3 * 3_600));
+        assert_eq!(pair.close, None);
+        assert!(matches!(
+            pair.client_events[..],
+            [client::Event::Connected { .. }]
+        ));
+        assert_eq!(pair.beats, [1_080, 1_080], "one each in ten seconds");
+    }
+}
+
+#[test]
+fn what_is_sent_stands_in_for_a_heart_beat() {
+    let mut pair = pair();
+    pair.settle();
+    for _ in 0..100 {
+        pair.run(secs(9));
+        pair.client.send("/d", &[], Bytes::new(), Some("r"));
+        pair.settle();
+    }
+    assert_eq!(pair.beats, [0, 0]);
+}
+
+#[test]
+fn intervals_are_agreed_on_per_direction() {
+    // Client's offer, server's offer, and how many heart-beats go up and down in 100 seconds.
+    let cases = [
+        ((10_000, 10_000), (10_000, 10_000), [10, 10]),
+        ((0, 0), (10_000, 10_000), [0, 0]),
+        ((20_000, 0), (10_000, 10_000), [5, 0]),
+        ((1, 50_000), (1, 10_000), [10, 2]),
+        ((10_000, 10_000), (0, 0), [0, 0]),
+    ];
+    for ((send_ms, receive_ms), (server_send_ms, server_receive_ms), beats) in cases {
+        let server_offer = HeartBeat {
+            send_ms: server_send_ms,
+            receive_ms: server_receive_ms,
+        };
+        let mut pair = Pair::new(
+            server::Config {
+                heart_beat: server_offer,
+                ..server::Config::default()
+            },
+            client::Config {
+                heart_beat: HeartBeat {
+                    send_ms,
+                    receive_ms,
+                },
+                ..client::Config::default()
+            },
+        );
+        pair.run(secs(100));
+        assert_eq!(
+            pair.beats, beats,
+            "{send_ms},{receive_ms} with {server_offer}"
+        );
+        assert_eq!(pair.close, None);
+    }
+}
+
+#[test]
+fn an_offer_is_two_numbers() {
+    let offer = |send_ms, receive_ms| {
+        Some(HeartBeat {
+            send_ms,
+            receive_ms,
+        })
+    };
+    let cases = [
+        ("10000,0", offer(10_000, 0)),
+        (" 1 , 2 ", offer(1, 2)),
+        ("99999999999,1", offer(u32::MAX, 1)),
+        ("1", None),
+        ("1,", None),
+        ("-1,1", None),
+        ("1,2,3", None),
+        ("", None),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(HeartBeat::parse(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn each_side_notices_that_the_other_is_lost() {
+    let mut pair = pair();
+    pair.run(secs(25));
+    pair.is_wired = false;
+    pair.run(secs(24));
+    assert_eq!(pair.close, None);
+    pair.run(secs(6));
+    assert_eq!(pair.close.as_ref().map(|close| close.code), Some(4500));
+    let lost = client::Event::Closed {
+        reason: Lost::Silence,
+    };
+    assert_eq!(pair.client_events.last(), Some(&lost));
+    assert_eq!(
+        (pair.client.poll_timeout(), pair.server.poll_timeout()),
+        (None, None)
+    );
+}
+
+#[test]
+fn a_page_whose_timers_are_held_back_keeps_its_session() {
+    let mut pair = pair();
+    pair.run(secs(5));
+    pair.has_timers = false;
+    for _ in 0..10 {
+        // Once a minute the browser lets the timer come; between, only the socket's events do.
+        pair.run(secs(60));
+        pair.client.handle_timeout(pair.now);
+        pair.settle();
+    }
+    assert_eq!(pair.close, None);
+    assert!(matches!(
+        pair.client_events[..],
+        [client::Event::Connected { .. }]
+    ));
+    assert!(
+        pair.beats[0] >= 50,
+        "a due heart-beat goes out when octets come in"
+    );
+}
+
+#[test]
+fn a_client_that_slept_watches_anew_but_watches() {
+    let mut client = client_after("CONNECTED\nversion:1.2\nheart-beat:10000,10000\n\n\0");
+    client.handle_timeout(secs(300));
+    assert!(matches!(
+        client.poll_event(),
+        Some(client::Event::Connected { .. })
+    ));
+    assert_eq!(client.poll_event(), None, "a late timer proves nothing");
+    client.poll_transmit(secs(0));
+    while client.poll_transmit(secs(300)).is_some() {}
+    for seconds in [310, 320] {
+        client.handle_timeout(secs(seconds));
+        while client.poll_transmit(secs(seconds)).is_some() {}
+    }
+    assert_eq!(client.poll_event(), None);
+    assert_eq!(client.poll_timeout(), Some(secs(330)));
+    client.handle_timeout(secs(330));
+    assert_eq!(
+        client.poll_event(),
+        Some(client::Event::Closed {
+            reason: Lost::Silence
+        })
+    );
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_given_up() {
+    let mut pair = pair();
+    pair.is_wired = false;
+    pair.run(secs(9));
+    assert_eq!((&pair.close, pair.client_events.len()), (&None, 0));
+    pair.run(secs(1));
+    assert_eq!(
+        pair.client_events,
+        [client::Event::Closed {
+            reason: Lost::NoConnected
+        }]
+    );
+    assert_eq!(pair.close.as_ref().map(|close| close.code), Some(4500));
+}
+
+#[test]
+fn receipts_keep_the_order_of_the_frames() {
+    for piece in PIECES {
+        let mut pair = pair();
+        pair.piece = piece;
+        pair.accepts = false;
+        for receipt in ["1", "2", "3"] {
+            pair.client.send("/d", &[], Bytes::new(), Some(receipt));
+        }
+        pair.settle();
+        let [one, two, three] = pair.tickets()[..] else {
+            panic!()
+        };
+        pair.server.accept(three);
+        pair.server.accept(one);
+        pair.settle();
+        assert_eq!(pair.receipts(), ["1"]);
+        pair.server.pass_over(two);
+        pair.settle();
+        assert_eq!(pair.receipts(), ["1", "3"]);
+    }
+}
+
+#[test]
+fn an_error_names_the_frame_by_its_receipt() {
+    let mut pair = pair();
+    pair.accepts = false;
+    pair.client.send("/d", &[], Bytes::new(), Some("r:1\\"));
+    pair.settle();
+    let [ticket] = pair.tickets()[..] else {
+        panic!()
+    };
+    pair.server
+        .fail(Some(ticket), "no: such\nroom", "There is no such room.\n");
+    pair.settle();
+    let expected = client::Event::Error {
+        message: "no: such room".to_owned(),
+        receipt: Some("r:1\\".to_owned()),
+        body: Bytes::from_static(b"There is no such room.\n"),
+    };
+    assert_eq!(pair.client_events.last(), Some(&expected));
+    assert_eq!(pair.close.as_ref().map(|close| close.code), Some(1002));
+    pair.client.send("/d", &[], Bytes::new(), None);
+    assert_eq!(
+        pair.client.poll_transmit(pair.now),
+        None,
+        "a session that is over is silent"
+    );
+}
+
+#[test]
+fn a_client_understands_other_servers() {
+    // What RabbitMQ, Spring's simple broker and a server of 1.0 say.
+    let cases = [
+        (
+            "CONNECTED\nserver:RabbitMQ/3.12.1\nsession:session-x\nheart-beat:0,0\nversion:1.2\n\n\0\n",
+            Version::V12,
+        ),
+        ("CONNECTED\nversion:1.1\nheart-beat:0,0\n\n\0", Version::V11),
+        ("CONNECTED\nsession:x\n\n\0\n", Version::V10),
+        (
+            "\r\nCONNECTED\r\nversion:1.2\r\nheart-beat:odd\r\n\r\n\0\r\n",
+            Version::V12,
+        ),
+    ];
+    for (octets, expected) in cases {
+        let mut client = client_after(octets);
+        let event = client.poll_event();
+        assert!(
+            matches!(event, Some(client::Event::Connected { version, .. }) if version == expected),
+            "{octets:?}: {event:?}"
+        );
+        assert_eq!(client.poll_timeout(), None, "no heart-beats were agreed");
+    }
+    let mut client = client_after("CONNECTED\n\n\0MESSAGE\ndestination:/d\nmessage-id:1\n\nx\0");
+    client.poll_event();
+    assert!(matches!(
+        client.poll_event(),
+        Some(client::Event::Message { subscription, .. }) if subscription == "/d"
+    ));
+    let mut client = client_after("ERROR\nmessage:no\\c\nversion:1.0\n\nwhy\0");
+    assert!(matches!(
+        client.poll_event(),
+        Some(client::Event::Error { message, .. }) if message == "no\\c"
+    ));
+}
+
+#[test]
+fn a_server_that_breaks_the_protocol_is_given_up() {
+    for octets in [
+        "RECEIPT\nreceipt-id:1\n\n\0",
+        "CONNECTED\nversion:1.3\n\n\0",
+        "CONNECTED\n\n\0CONNECTED\n\n\0",
+        "CONNECTED\n\n\0SEND\n\n\0",
+        "CONNECTED\n\n\0MESSAGE\n\n\0",
+        "<html>\n\n\0",
+    ] {
+        let mut client = client_after(octets);
+        let last = std::iter::from_fn(|| client.poll_event()).last();
+        assert!(
+            matches!(
+                last,
+                Some(client::Event::Closed {
+                    reason: Lost::Protocol(_)
+                })
+            ),
+            "{octets:?}: {last:?}"
+        );
+    }
+}
+
+#[test]
+fn connect_carries_what_is_configured() {
+    let config = client::Config {
+        host: "chat:8080".to_owned(),
+        headers: vec![
+            ("login".to_owned(), "a".to_owned()),
+            ("passcode".to_owned(), "line\nend".to_owned()),
+        ],
+        ..client::Config::default()
+    };
+    let mut client = Client::new(config, Duration::ZERO);
+    let connect = client.poll_transmit(Duration::ZERO).unwrap();
+    assert_eq!(
+        connect.escape_ascii().to_string(),
+        "CONNECT\\naccept-version:1.0,1.1,1.2\\nhost:chat:8080\\nheart-beat:10000,10000\\nlogin:a\\n\\n\\x00"
+    );
+}
