@@ -116,7 +116,28 @@ pub struct Close {
 ///   [`poll_close`](Session::poll_close); then ask [`poll_timeout`](Session::poll_timeout).
 ///
 /// Input is decoded by `poll_event` only, so the driver may stop between two frames. While
-/// [`is_backlogged`](Session::is_backlogged) it should not read more from the transport.
+/// [`is_backlogged`](Session::is_backlogged) it should not read more from the transport. Every
+/// ticket must be answered, else what comes after it is never receipted, nor the session closed.
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+///
+/// use shared::stomp::server::{Config, Event, Session};
+///
+/// let now = Duration::ZERO;
+/// let mut session = Session::new(Arc::new(Config::default()), "s1".to_owned(), now);
+/// let input = "CONNECT\naccept-version:1.2\n\n\0SEND\ndestination:/d\nreceipt:r\n\nhi\0";
+/// session.handle_input(input.into(), now);
+/// while let Some(event) = session.poll_event(now) {
+///     if let Event::Send { ticket, body, .. } = event {
+///         assert_eq!(body[..], *b"hi");
+///         session.accept(ticket);
+///     }
+/// }
+/// assert!(session.poll_transmit(now).unwrap().starts_with(b"CONNECTED\n"));
+/// assert_eq!(session.poll_transmit(now).unwrap()[..], *b"RECEIPT\nreceipt-id:r\n\n\0");
+/// assert_eq!(session.poll_close(), None);
+/// ```
 #[derive(Debug)]
 pub struct Session {
     config: Arc<Config>,
@@ -181,7 +202,8 @@ impl Session {
         self.pulse.heard(now);
     }
 
-    /// Does what is due: closes with 4500 when CONNECT or the client's heart-beat did not come.
+    /// Does what is due: closes with 4500 when CONNECT or the client's heart-beat did not come. What
+    /// has come already should be handed in first.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.is_over {
             return;

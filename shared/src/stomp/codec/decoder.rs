@@ -57,7 +57,7 @@ pub enum DecodeError {
     #[error("the header line \"{0}\" holds an undefined escape; write a backslash as \\\\")]
     UndefinedEscape(String),
     /// `content-length` is no number.
-    #[error("content-length \"{0}\" is no number of octets")]
+    #[error("content-length \"{0}\" is no number; write how many octets the body has")]
     ContentLength(String),
     /// The octet after a body of `content-length` octets is not NUL.
     #[error("content-length is {length}, but no NUL follows after so many octets of body")]
