@@ -1,0 +1,192 @@
+//! The room API (contract, section 1).
+
+use std::net::IpAddr;
+
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
+use tokio::sync::oneshot;
+
+use crate::app::{AppState, Peer};
+use crate::chat::answer;
+use crate::log::{self, Range, StoreError};
+use crate::problem::Problem;
+
+/// The most bytes in a JSON body.
+const BODY_BYTES_MAX: usize = 16 << 10;
+
+/// Messages given when no `limit` is.
+const LIMIT_DEFAULT: u32 = 50;
+
+/// The most messages given.
+const LIMIT_MAX: u32 = 200;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NewRoom {
+    room_name: Option<String>,
+}
+
+/// `POST /chat/room`
+pub(crate) async fn create_room(
+    State(state): State<AppState>,
+    Peer(address): Peer,
+    request: Request,
+) -> Result<Response, Problem> {
+    let new: NewRoom = json(request).await?;
+    let name = new.room_name.ok_or_else(|| {
+        unprocessable("`roomName` is missing; send {\"roomName\":\"…\"}")
+    })?;
+    let name = RoomName::parse(&name)
+        .map_err(|reason| unprocessable(format!("`roomName` {reason}")))?;
+    check_rate(&state, address)?;
+    let room = state.chat.create_room(name).await?;
+    let location = format!("/chat/room/{}", room.id);
+    Ok(([(header::LOCATION, location)], Json(log::show(&room))).into_response())
+}
+
+/// `GET /chat/rooms`
+pub(crate) async fn rooms(State(state): State<AppState>) -> Json<Vec<ChatRoom>> {
+    Json(state.chat.log.rooms().iter().map(|room| log::show(room)).collect())
+}
+
+/// `GET /chat/room/{roomId}`
+pub(crate) async fn room(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+) -> Result<Json<ChatRoom>, Problem> {
+    find(&state, &id).map(|room| Json(log::show(&room)))
+}
+
+/// `GET /chat/room/{roomId}/messages?before=&after=&limit=`
+pub(crate) async fn messages(
+    State(state): State<AppState>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Vec<ChatMessage>>, Problem> {
+    let room = find(&state, &id)?;
+    let range = parse_range(query.as_deref().unwrap_or_default())?;
+    let (sender, receiver) = oneshot::channel();
+    state.chat.log.history(&room, range, answer(sender));
+    Ok(Json(receiver.await.unwrap_or(Err(StoreError::Unavailable))?))
+}
+
+/// `GET /healthz`: the process lives.
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: the store answers and the server is not draining.
+pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str, Problem> {
+    if state.hub.is_draining() {
+        let detail = "the server is going down";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5));
+    }
+    if !state.chat.log.is_healthy() {
+        return Err(StoreError::Unavailable.into());
+    }
+    Ok("ready\n")
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(1)
+    }
+}
+
+fn unprocessable(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
+
+fn find(state: &AppState, id: &str) -> Result<std::sync::Arc<log::Room>, Problem> {
+    RoomId::parse(id).and_then(|id| state.chat.log.room(id)).ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "there is no such room; GET /chat/rooms lists them")
+    })
+}
+
+fn check_rate(state: &AppState, address: IpAddr) -> Result<(), Problem> {
+    let Some(rate) = &state.room_rate else { return Ok(()) };
+    rate.check_key(&counted_as(address)).map_err(|wait| {
+        use governor::clock::Clock as _;
+        let wait = wait.wait_time_from(governor::clock::DefaultClock::default().now());
+        let detail = "this address has made too many rooms; wait a little";
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait.as_secs() + 1)
+    })
+}
+
+/// IPv6 addresses count by /64 (contract, section 4).
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            IpAddr::V6((u128::from(address) >> 64 << 64).into())
+        }
+        address => address,
+    }
+}
+
+async fn json<T: for<'de> Deserialize<'de>>(request: Request<Body>) -> Result<T, Problem> {
+    if !is_json(request.headers()) {
+        let detail = "send the body as `content-type: application/json`";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let too_large = || {
+        let detail = format!("the body has more than {BODY_BYTES_MAX} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
+        return Err(too_large());
+    }
+    let body = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|error| {
+        use std::error::Error as _;
+        if error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
+            too_large()
+        } else {
+            Problem::new(StatusCode::BAD_REQUEST, "the body did not arrive whole; send it again")
+        }
+    })?;
+    serde_json::from_slice(&body).map_err(|error| {
+        let detail = format!("the body is not the JSON expected here: {error}");
+        if error.is_data() {
+            return unprocessable(detail);
+        }
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn parse_range(query: &str) -> Result<Range, Problem> {
+    let mut range = Range { before: None, after: None, limit: LIMIT_DEFAULT };
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let integer = || {
+            value.parse::<u64>().map_err(|_| {
+                unprocessable(format!("`{name}` must be an integer of 0 or more, not `{value}`"))
+            })
+        };
+        match name {
+            "before" if !value.is_empty() => range.before = Some(integer()?),
+            "after" if !value.is_empty() => range.after = Some(integer()?),
+            "limit" if !value.is_empty() => {
+                range.limit = u32::try_from(integer()?)
+                    .ok()
+                    .filter(|limit| (1..=LIMIT_MAX).contains(limit))
+                    .ok_or_else(|| unprocessable(format!("`limit` must be 1 to {LIMIT_MAX}")))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(range)
+}

@@ -1,0 +1,88 @@
+//! What can be set, by option or by environment, read once at the start.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Sarangbang: a chat server. Serves the pages, the room API and STOMP over WebSocket.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "sarangbang", version, about)]
+pub struct Config {
+    /// The address to listen on; port 0 takes a free one, which the first log line names
+    #[arg(long, env = "SARANGBANG_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// The folder that holds rooms and messages; made if missing
+    #[arg(long, env = "SARANGBANG_DATA_DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+
+    /// Origins besides the server's own whose pages may connect, comma-separated; `*` for all
+    #[arg(long, env = "SARANGBANG_ALLOWED_ORIGINS", value_delimiter = ',')]
+    pub allowed_origins: Vec<String>,
+
+    /// Chat messages a second that one session may send; 0 for no limit
+    #[arg(long, env = "SARANGBANG_MESSAGE_RATE", default_value_t = 20)]
+    pub message_rate: u32,
+
+    /// Chat messages that one session may send in a burst
+    #[arg(long, env = "SARANGBANG_MESSAGE_BURST", default_value_t = 60)]
+    pub message_burst: u32,
+
+    /// Rooms a minute that one address may make; 0 for no limit
+    #[arg(long, env = "SARANGBANG_ROOM_RATE", default_value_t = 60)]
+    pub room_rate: u32,
+
+    /// The most bytes in a STOMP frame
+    #[arg(long, env = "SARANGBANG_FRAME_BYTES_MAX", default_value_t = 65_536)]
+    pub frame_bytes_max: usize,
+
+    /// The most bytes in a STOMP frame before CONNECTED
+    #[arg(long, env = "SARANGBANG_CONNECT_FRAME_BYTES_MAX", default_value_t = 16_384)]
+    pub connect_frame_bytes_max: usize,
+
+    /// The most headers in a STOMP frame
+    #[arg(long, env = "SARANGBANG_HEADERS_MAX", default_value_t = 64)]
+    pub headers_max: usize,
+
+    /// The most bytes in one header line
+    #[arg(long, env = "SARANGBANG_HEADER_LINE_BYTES_MAX", default_value_t = 8_192)]
+    pub header_line_bytes_max: usize,
+
+    /// The most bytes in a WebSocket message
+    #[arg(long, env = "SARANGBANG_PAYLOAD_BYTES_MAX", default_value_t = 262_144)]
+    pub payload_bytes_max: usize,
+
+    /// Milliseconds in which a client must send CONNECT
+    #[arg(long, env = "SARANGBANG_CONNECT_TIMEOUT_MS", default_value_t = 10_000)]
+    pub connect_timeout_ms: u64,
+
+    /// The heart-beat that the server offers and asks for, in milliseconds; 0 for none
+    #[arg(long, env = "SARANGBANG_HEART_BEAT_MS", default_value_t = 10_000)]
+    pub heart_beat_ms: u32,
+
+    /// The most subscriptions of a session
+    #[arg(long, env = "SARANGBANG_SUBSCRIPTIONS_MAX", default_value_t = 128)]
+    pub subscriptions_max: usize,
+
+    /// The most bytes of what is not stored that wait for one slow reader
+    #[arg(long, env = "SARANGBANG_SLOW_READER_BYTES_MAX", default_value_t = 524_288)]
+    pub slow_reader_bytes_max: usize,
+
+    /// Milliseconds after which a peer that takes no byte, while some wait, is dropped
+    #[arg(long, env = "SARANGBANG_STALL_TIMEOUT_MS", default_value_t = 30_000)]
+    pub stall_timeout_ms: u64,
+
+    /// How the log is written
+    #[arg(long, env = "SARANGBANG_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// The form of the program's log lines.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

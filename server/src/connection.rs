@@ -1,0 +1,442 @@
+//! THE loop: one STOMP session over one stream of payloads, whatever the transport.
+//!
+//! One task a connection, with four wake-ups: a payload came in, the socket can be written, a
+//! deadline has come, or one signal says that something is ready (the tail of a room, a finished
+//! append, a page from the store). Nothing in it awaits a reply, and a write under way stops
+//! neither reading nor deadlines. Framing is not here: see [`Transport`].
+
+mod cursor;
+mod hub;
+
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use governor::{DefaultDirectRateLimiter, Quota};
+use shared::stomp::server::{Event, Session, Ticket};
+use tokio::time::Sleep;
+use uuid::Uuid;
+
+use self::cursor::{Page, Subscriptions};
+pub(crate) use self::hub::{Hub, Settings};
+use crate::chat::{Chat, Checked, Refusal};
+use crate::log::tail::lock;
+use crate::log::{Done, Origin, Outcome, Signal};
+
+/// A connection takes entries from its cursors until so many bytes wait for the socket.
+const FILL_BYTES: usize = 64 << 10;
+
+/// How long a close frame may take to be written and answered.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many payloads and fills one wake-up handles before other tasks get a turn.
+const ROUNDS_MAX: usize = 16;
+
+/// What a transport gives.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Octets of the STOMP stream.
+    Payload(Bytes),
+    /// A sign of life that carries nothing, such as a pong.
+    Alive,
+    /// The peer has gone; with a close code to answer where the transport found fault.
+    End(Option<(u16, &'static str)>),
+}
+
+/// A stream of payloads in both directions: WebSocket, and later SockJS.
+pub(crate) trait Transport {
+    /// Takes what has come in.
+    fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input>;
+    /// Adds one STOMP frame, given in pieces, or one line feed, to what is to be written.
+    fn push(&mut self, frame: &[&[u8]]);
+    /// Adds a ping, where the transport has one.
+    fn ping(&mut self);
+    /// Adds the transport's close; nothing is pushed after it.
+    fn close(&mut self, code: u16, reason: &str);
+    /// Bytes that wait to be written.
+    fn pending(&self) -> usize;
+    /// Bytes that the peer's side has taken since the beginning.
+    fn taken(&self) -> u64;
+    /// Writes what waits; ready when nothing waits any more.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// What others hand to a connection: it is woken by the signal and takes them.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    signal: Arc<Signal>,
+    replies: Mutex<Vec<Reply>>,
+}
+
+/// The answer to something that the connection asked for.
+enum Reply {
+    Sent { ticket: Ticket, destination: String, outcome: Outcome },
+    Page(Page),
+}
+
+impl Mailbox {
+    fn put(&self, reply: Reply) {
+        lock(&self.replies).push(reply);
+        self.signal.wake();
+    }
+}
+
+/// A SEND that must wait: for its turn by the rate, or for room in the log.
+struct Held {
+    ticket: Ticket,
+    destination: String,
+    checked: Checked,
+    done: Option<Done>,
+    /// Chat messages of it that the rate has not let through yet.
+    unpaid: u32,
+    until: Option<Instant>,
+}
+
+struct Connection<T> {
+    transport: T,
+    session: Session,
+    chat: Arc<Chat>,
+    hub: Arc<Hub>,
+    origin: Origin,
+    mailbox: Arc<Mailbox>,
+    subscriptions: Subscriptions,
+    held: Option<Held>,
+    rate: Option<DefaultDirectRateLimiter>,
+    timer: Pin<Box<Sleep>>,
+    taken: u64,
+    taken_at: Instant,
+    peer_gone: bool,
+    closing_until: Option<Instant>,
+}
+
+/// Drives one session until its end. `guest` is the browser's; `None` for a program.
+pub(crate) async fn run<T: Transport + Unpin>(
+    transport: T,
+    chat: Arc<Chat>,
+    hub: Arc<Hub>,
+    guest: Option<Uuid>,
+) {
+    let mailbox = Arc::new(Mailbox::default());
+    let Some(number) = hub.join(&mailbox.signal) else {
+        let mut transport = transport;
+        transport.close(1012, "the server is going down; connect again in a moment");
+        let flush = poll_fn(|cx| transport.poll_flush(cx));
+        drop(tokio::time::timeout(CLOSE_TIMEOUT, flush).await);
+        return;
+    };
+    let settings = hub.settings();
+    let id = Uuid::new_v4().to_string();
+    let now = Instant::now();
+    let mut connection = Connection {
+        transport,
+        session: Session::new(Arc::clone(&settings.stomp), id, hub.since_start(now)),
+        origin: Origin { session: number, guest },
+        subscriptions: Subscriptions::new(Arc::clone(&chat), Arc::clone(&mailbox)),
+        chat,
+        held: None,
+        rate: settings.message_rate.map(|rate| {
+            let quota = Quota::per_second(rate).allow_burst(settings.message_burst);
+            DefaultDirectRateLimiter::direct(quota)
+        }),
+        timer: Box::pin(tokio::time::sleep_until(now.into())),
+        taken: 0,
+        taken_at: now,
+        peer_gone: false,
+        closing_until: None,
+        mailbox,
+        hub,
+    };
+    poll_fn(|cx| connection.poll(cx)).await;
+    connection.chat.log.release(number);
+    connection.hub.leave(number);
+}
+
+impl<T: Transport + Unpin> Connection<T> {
+    /// Does all that can be done now; ready when the session has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.mailbox.signal.arm(cx.waker());
+        for _ in 0..ROUNDS_MAX {
+            let now = Instant::now();
+            if self.hub.is_draining() {
+                self.session.close(1012, "the server is going down; connect again in a moment");
+            }
+            self.take_replies(now);
+            let mut busy = self.read(cx, now);
+            self.run_session(now);
+            if self.is_done() {
+                return Poll::Ready(());
+            }
+            self.fill(now);
+            busy |= self.flush(cx, now);
+            if self.is_over(now) {
+                return Poll::Ready(());
+            }
+            if !busy && !self.mailbox.signal.is_ready() {
+                return self.sleep(cx);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn stomp_now(&self, now: Instant) -> Duration {
+        self.hub.since_start(now)
+    }
+
+    /// Whether the peer has gone and all that it had sent is done.
+    fn is_done(&mut self) -> bool {
+        self.peer_gone && self.held.is_none() && self.closing_until.is_none()
+    }
+
+    /// Whether the closing is over, by an answer or by its time.
+    fn is_over(&self, now: Instant) -> bool {
+        self.closing_until.is_some_and(|until| {
+            let flushed = self.peer_gone && self.transport.pending() == 0;
+            (now >= until || flushed) && self.held.is_none()
+        })
+    }
+
+    fn take_replies(&mut self, now: Instant) {
+        let replies = std::mem::take(&mut *lock(&self.mailbox.replies));
+        for reply in replies {
+            match reply {
+                Reply::Sent { ticket, destination, outcome } => {
+                    match Chat::refusal(&destination, outcome) {
+                        None => self.session.accept(ticket),
+                        Some(refusal) => self.refuse(ticket, refusal, now),
+                    }
+                }
+                Reply::Page(page) => {
+                    if let Err(error) = self.subscriptions.take_page(page) {
+                        self.session.fail(None, "store unavailable", &error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one payload if there may be one; whether it did.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let closing = self.closing_until.is_some();
+        if self.peer_gone || (!closing && (self.held.is_some() || self.session.is_backlogged())) {
+            return false;
+        }
+        let Poll::Ready(input) = self.transport.poll_payload(cx) else { return false };
+        let stomp_now = self.stomp_now(now);
+        match input {
+            Input::Payload(_) if closing => {}
+            Input::Payload(payload) => self.session.handle_input(payload, stomp_now),
+            Input::Alive => self.session.handle_alive(stomp_now),
+            Input::End(close) => {
+                self.peer_gone = true;
+                if let Some((code, reason)) = close
+                    && !closing
+                {
+                    self.transport.close(code, reason);
+                }
+                // An answer to the peer's close frame may wait to be written.
+                if self.transport.pending() > 0 && !closing {
+                    self.closing_until = Some(now + CLOSE_TIMEOUT);
+                }
+            }
+        }
+        true
+    }
+
+    /// Lets the session act: deadlines, events, then what it has to say.
+    fn run_session(&mut self, now: Instant) {
+        let stomp_now = self.stomp_now(now);
+        if self.held.is_some() {
+            // Who is not read is not silent.
+            self.session.handle_alive(stomp_now);
+            self.send_held(now);
+        }
+        if self.session.poll_timeout().is_some_and(|deadline| deadline <= stomp_now) {
+            self.session.handle_timeout(stomp_now);
+        }
+        while self.held.is_none() {
+            let Some(event) = self.session.poll_event(stomp_now) else { break };
+            self.handle(event, now);
+        }
+        if self.closing_until.is_some() {
+            return;
+        }
+        while let Some(frame) = self.session.poll_transmit(stomp_now) {
+            self.transport.push(&[&frame]);
+        }
+        if self.session.wants_ping(stomp_now) {
+            self.transport.ping();
+        }
+        if self.transport.pending() > self.hub.settings().slow_reader_bytes_max {
+            let reason = "slow reader: too much waits that is not stored";
+            self.session.close(4500, reason);
+        }
+        if let Some(close) = self.session.poll_close() {
+            self.transport.close(close.code, &close.reason);
+            self.closing_until = Some(now + CLOSE_TIMEOUT);
+        }
+    }
+
+    fn handle(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Connected | Event::Disconnect => {}
+            Event::Subscribe { ticket, subscription, destination, headers } => {
+                match self.subscriptions.add(subscription, &destination, &headers) {
+                    Ok(()) => self.session.accept(ticket),
+                    Err(refused) => self.session.fail(Some(ticket), refused.message, &refused.detail),
+                }
+            }
+            Event::Unsubscribe { subscription } => self.subscriptions.remove(subscription),
+            Event::Send { ticket, destination, body, .. } => {
+                match self.chat.check(self.origin, &destination, &body) {
+                    Err(refusal) => self.refuse(ticket, refusal, now),
+                    Ok(checked) => {
+                        let unpaid = checked.count();
+                        let done = None;
+                        self.held =
+                            Some(Held { ticket, destination, checked, done, unpaid, until: None });
+                        self.send_held(now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what is held, as soon as the rate and the log let it.
+    fn send_held(&mut self, now: Instant) {
+        let Some(mut held) = self.held.take() else { return };
+        if let Some(rate) = &self.rate {
+            let burst = self.hub.settings().message_burst.get();
+            while held.unpaid > 0 {
+                let part = held.unpaid.min(burst);
+                let cells = std::num::NonZeroU32::new(part).unwrap_or(std::num::NonZeroU32::MIN);
+                match rate.check_n(cells) {
+                    Ok(Ok(())) => held.unpaid -= part,
+                    Ok(Err(wait)) => {
+                        use governor::clock::Clock as _;
+                        let wait = wait.wait_time_from(governor::clock::DefaultClock::default().now());
+                        held.until = Some(now + wait);
+                        self.held = Some(held);
+                        return;
+                    }
+                    // A part is never larger than the burst.
+                    Err(_) => break,
+                }
+            }
+        }
+        held.until = None;
+        let done = held.done.take().unwrap_or_else(|| {
+            let mailbox = Arc::clone(&self.mailbox);
+            let (ticket, destination) = (held.ticket, held.destination.clone());
+            Box::new(move |outcome| mailbox.put(Reply::Sent { ticket, destination, outcome }))
+        });
+        if let Err((checked, done)) = self.chat.send(held.checked, done, &self.mailbox.signal) {
+            self.held = Some(Held { checked, done: Some(done), unpaid: 0, ..held });
+        }
+    }
+
+    /// Tells the sender why a SEND was refused (contract, section 3).
+    fn refuse(&mut self, ticket: Ticket, refusal: Refusal, now: Instant) {
+        let receipt = self.session.receipt_of(ticket).map(str::to_owned);
+        let refusal = refusal.with_receipt(receipt.as_deref());
+        let stomp_now = self.stomp_now(now);
+        if self.closing_until.is_some() {
+            return;
+        }
+        if self.subscriptions.has_errors() {
+            let encoded = self.subscriptions.encode_error(&refusal);
+            for subscription in self.subscriptions.errors() {
+                if let Some(frame) = self.session.deliver(subscription, &encoded, stomp_now) {
+                    self.transport.push(&frame);
+                }
+            }
+            self.session.pass_over(ticket);
+        } else if receipt.is_some() {
+            self.session.fail(Some(ticket), refusal.title, &refusal.detail);
+        } else {
+            self.session.pass_over(ticket);
+        }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        if self.closing_until.is_none() && !self.peer_gone {
+            let stomp_now = self.stomp_now(now);
+            self.subscriptions.fill(&mut self.session, &mut self.transport, stomp_now, FILL_BYTES);
+        }
+    }
+
+    /// Writes; whether there is more to fill now.
+    fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.transport.pending() == 0 {
+            self.taken_at = now;
+            return false;
+        }
+        match self.transport.poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.taken = self.transport.taken();
+                self.taken_at = now;
+                self.closing_until.is_none() && self.subscriptions.has_more()
+            }
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "the peer's socket is gone");
+                self.peer_gone = true;
+                self.closing_until = Some(now);
+                // What arrived before the loss is still done.
+                while self.held.is_none() {
+                    let stomp_now = self.stomp_now(now);
+                    let Some(event) = self.session.poll_event(stomp_now) else { break };
+                    self.handle(event, now);
+                }
+                false
+            }
+            Poll::Pending => {
+                if self.transport.taken() != self.taken {
+                    self.taken = self.transport.taken();
+                    self.taken_at = now;
+                } else if now >= self.stalled_at() && self.closing_until.is_none() {
+                    self.session.close(4500, "slow reader: no byte was taken for too long");
+                    return true;
+                }
+                false
+            }
+        }
+    }
+
+    fn stalled_at(&self) -> Instant {
+        self.taken_at + self.hub.settings().stall_timeout
+    }
+
+    /// Waits for the next deadline. A timer that is early costs one look; so it is only ever moved
+    /// when it would be late.
+    fn sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut deadline = self.closing_until;
+        let mut at = |candidate: Option<Instant>| {
+            deadline = [deadline, candidate].into_iter().flatten().min();
+        };
+        if self.closing_until.is_none() {
+            at(self.session.poll_timeout().map(|after| self.hub.at(after)));
+            at((self.transport.pending() > 0).then(|| self.stalled_at()));
+        }
+        at(self.held.as_ref().and_then(|held| held.until));
+        let Some(deadline) = deadline else { return Poll::Pending };
+        let deadline = tokio::time::Instant::from_std(deadline);
+        if self.timer.is_elapsed() || deadline < self.timer.deadline() {
+            self.timer.as_mut().reset(deadline);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Connection<T> {
+    fn drop(&mut self) {
+        self.subscriptions.clear();
+    }
+}
+

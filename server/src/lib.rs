@@ -1,0 +1,163 @@
+//! The server: the room API, the pages, and the STOMP broker on the room log.
+//!
+//! `serve` gets its listener and its end from outside, so that a test owns both. Arrows run one
+//! way: `app` > `api`, `pages`, `ws` > `connection` > `chat` > `log` > `shared`.
+
+mod api;
+mod app;
+mod assets;
+mod chat;
+mod config;
+mod connection;
+mod guest;
+mod log;
+mod pages;
+mod problem;
+mod ws;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ConnectInfo;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use shared::stomp::server::Config as StompConfig;
+use shared::stomp::{HeartBeat, Limits};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt as _;
+
+use crate::app::AppState;
+use crate::chat::{Board, Chat};
+pub use crate::config::{Config, LogFormat};
+use crate::connection::{Hub, Settings};
+use crate::guest::Guests;
+use crate::log::Log as _;
+use crate::log::sqlite::Sqlite;
+
+/// How long a drain may take before what is left is dropped.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a peer may take to send the header of a request.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why the server could not start.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+/// Serves on `listener` until `shutdown` completes, then drains: open connections are closed with
+/// 1012, everything new is answered with 503, and what was acknowledged is on disk.
+///
+/// Logs `listening on http://{address}` when it is ready.
+///
+/// # Errors
+/// [`StartError`] says in plain words why the data directory cannot be used.
+pub async fn serve(
+    listener: TcpListener,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), StartError> {
+    let config = Arc::new(config);
+    let board = Arc::new(Board::default());
+    let observer = Arc::clone(&board);
+    let data_dir = config.data_dir.clone();
+    let (log, guests) = tokio::task::spawn_blocking(move || {
+        let log = Sqlite::open(&data_dir, observer).map_err(|error| StartError(error.to_string()))?;
+        let guests = Guests::open(&data_dir)
+            .map_err(|error| StartError(format!("cannot use the cookie key: {error}")))?;
+        Ok((Arc::new(log), guests))
+    })
+    .await
+    .map_err(|error| StartError(error.to_string()))??;
+    let hub = Arc::new(Hub::new(settings(&config)));
+    let announcer = tokio::spawn(announce(Arc::clone(&board)));
+    let chat = Arc::new(Chat { log: Arc::clone(&log) as Arc<dyn log::Log>, board });
+    let state = AppState::new(Arc::clone(&chat), Arc::clone(&hub), guests, config);
+    let app = app::routes(state);
+    let address = listener.local_addr().map_err(|error| StartError(error.to_string()))?;
+    tracing::info!("listening on http://{address}");
+
+    let accepting = accept(listener, app);
+    let drained = async {
+        shutdown.await;
+        tracing::info!("going down: closing the open connections");
+        if tokio::time::timeout(DRAIN_TIMEOUT, hub.drain()).await.is_err() {
+            tracing::warn!("some connections did not close in time and are dropped");
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = drained => {}
+    }
+    announcer.abort();
+    tokio::task::spawn_blocking(move || log.stop())
+        .await
+        .map_err(|error| StartError(error.to_string()))
+}
+
+fn settings(config: &Config) -> Settings {
+    let heart_beat =
+        HeartBeat { send_ms: config.heart_beat_ms, receive_ms: config.heart_beat_ms };
+    Settings {
+        stomp: Arc::new(StompConfig {
+            limits: Limits {
+                frame_bytes_max: config.frame_bytes_max,
+                connect_frame_bytes_max: config.connect_frame_bytes_max,
+                headers_max: config.headers_max,
+                header_line_bytes_max: config.header_line_bytes_max,
+            },
+            heart_beat,
+            connect_timeout: Duration::from_millis(config.connect_timeout_ms),
+            subscriptions_max: config.subscriptions_max,
+            server: concat!("sarangbang/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..StompConfig::default()
+        }),
+        message_rate: NonZeroU32::new(config.message_rate),
+        message_burst: NonZeroU32::new(config.message_burst).unwrap_or(NonZeroU32::MIN),
+        slow_reader_bytes_max: config.slow_reader_bytes_max,
+        stall_timeout: Duration::from_millis(config.stall_timeout_ms),
+    }
+}
+
+async fn announce(board: Arc<Board>) {
+    let mut ticks = tokio::time::interval(chat::board::ANNOUNCE_TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        board.announce_due(Instant::now());
+    }
+}
+
+async fn accept(listener: TcpListener, app: axum::Router) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                tokio::spawn(serve_connection(stream, peer, app.clone()));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: others may close theirs.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, app: axum::Router) {
+    let app = app.map_request(move |mut request: axum::http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.map(axum::body::Body::new)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, %peer, "an HTTP connection ended early");
+    }
+}

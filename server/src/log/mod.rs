@@ -1,0 +1,221 @@
+//! The room log: the seam between the chat and what keeps it.
+//!
+//! **A room is a log, a subscription is a cursor on it.** Everything a room's subscribers see comes
+//! out of here in the log's committed order, the sender's own messages too. The log knows nothing
+//! of STOMP sessions, WebSocket or HTTP.
+//!
+//! `sqlite` keeps the log on disk; `order` decides and commits; `tail` holds each room's newest
+//! entries, encoded once, and wakes who follows it.
+
+mod names;
+mod order;
+mod pages;
+pub(crate) mod sqlite;
+pub(crate) mod tail;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shared::chat::{ChatMessage, ChatRoom, MessageId, NewMessage, RoomId, RoomName};
+use thiserror::Error;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+pub(crate) use self::tail::{Batch, Read, Room, Signal};
+
+/// The number of a session, unique while the process lives.
+pub(crate) type SessionNumber = u64;
+
+/// Whose session sends: decides which names are free to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    /// The session.
+    pub(crate) session: SessionNumber,
+    /// The browser's guest; `None` for a program, which brings no cookie.
+    pub(crate) guest: Option<Uuid>,
+}
+
+/// What is appended together or not at all: 1..n messages of one session.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// Who sends.
+    pub(crate) origin: Origin,
+    /// The messages, in their order.
+    pub(crate) messages: Vec<NewMessage>,
+}
+
+impl Record {
+    /// What it weighs in the queue, in bytes.
+    fn weight(&self) -> usize {
+        self.messages.iter().map(|message| 256 + message.weight()).sum()
+    }
+}
+
+/// What became of a [`Record`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// On disk; or nothing was to be stored, because it is there already (the same message, a
+    /// second ENTER, a LEAVE of one who is not present).
+    Appended,
+    /// Refused at the moment of ordering; nothing of it is stored.
+    Refused {
+        /// The first message that was refused.
+        index: usize,
+        /// Its id, where the sender chose one.
+        id: Option<MessageId>,
+        /// Why.
+        reason: Reason,
+    },
+    /// The store failed; nothing of it is stored. It may be sent again.
+    Failed,
+}
+
+/// Why the log refused a message.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub(crate) enum Reason {
+    /// The room does not exist.
+    #[error("there is no such room")]
+    NoSuchRoom,
+    /// Another guest who is in the room holds the name.
+    #[error("this name is taken in this room; choose another")]
+    NameTaken,
+    /// The session has another name in this room.
+    #[error("this session has another name in this room; send LEAVE before taking a new one")]
+    NameDiffers,
+    /// The id is that of another sender's message in this room.
+    #[error("this `id` is another sender's in this room; choose a new UUID")]
+    IdTaken,
+}
+
+/// Called once, on the log's own thread, when a record's fate is known. It must not block.
+pub(crate) type Done = Box<dyn FnOnce(Outcome) + Send>;
+
+/// The log cannot take more now; the record comes back, and the signal fires when it can.
+pub(crate) struct Full(pub(crate) Record, pub(crate) Done);
+
+/// What the store could not do.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum StoreError {
+    /// It failed to answer; the reason is in the server's log.
+    #[error("the message store does not answer; try again later")]
+    Unavailable,
+    /// Too much is asked of it at once.
+    #[error("the message store is busy; try again in a moment")]
+    Busy,
+}
+
+/// Which messages [`Log::history`] gives, oldest first (contract, section 1).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    /// Only those with a smaller `seq`.
+    pub(crate) before: Option<u64>,
+    /// Only those with a greater `seq`; then the oldest of them, else the newest.
+    pub(crate) after: Option<u64>,
+    /// At most so many.
+    pub(crate) limit: u32,
+}
+
+/// Tells whoever shows rooms that a room was made or its figures changed. Must not block.
+pub(crate) trait Observer: Send + Sync {
+    /// The room is new.
+    fn made(&self, room: &Arc<Room>);
+    /// Its figures have changed.
+    fn changed(&self, room: &Arc<Room>);
+}
+
+/// The seam: one ordered, durable log for all rooms.
+///
+/// - **Order**: records of one session are appended in the order of the calls; each room has one
+///   order, which is that of `seq` (1, 2, 3 …, no gaps), the same for everybody.
+/// - **Atomicity**: a record is appended whole or not at all, also when the process dies.
+/// - **Durability**: `done` is called after the commit is on disk, and no reader of a [`Room`] sees
+///   an entry before that.
+/// - **Decisions** that must hold at the moment of ordering (an id unused, a name free) are made
+///   there, and nowhere else.
+/// - **Bounds**: what waits to be appended is bounded; past that `append` gives the record back.
+pub(crate) trait Log: Send + Sync {
+    /// Appends a record; `done` learns what became of it.
+    ///
+    /// # Errors
+    /// [`Full`] when too much waits; `wake` is signalled when there is room again.
+    fn append(&self, record: Record, done: Done, wake: &Arc<Signal>) -> Result<(), Full>;
+
+    /// Makes a room; `done` is called when it is on disk.
+    fn create_room(&self, name: RoomName, done: Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>);
+
+    /// Frees the names of a session that has ended. What it sent before stays in order before this.
+    fn release(&self, session: SessionNumber);
+
+    /// The room, if it exists.
+    fn room(&self, id: RoomId) -> Option<Arc<Room>>;
+
+    /// All rooms in the order of their creation.
+    fn rooms(&self) -> Vec<Arc<Room>>;
+
+    /// Reads messages of a room, oldest first.
+    fn history(
+        &self,
+        room: &Arc<Room>,
+        range: Range,
+        done: Box<dyn FnOnce(Result<Vec<ChatMessage>, StoreError>) + Send>,
+    );
+
+    /// Reads entries from `seq` on, encoded for delivery, as far as one page goes. Readers of the
+    /// same page share it.
+    fn page(
+        &self,
+        room: &Arc<Room>,
+        seq: u64,
+        done: Box<dyn FnOnce(Result<Arc<Batch>, StoreError>) + Send>,
+    );
+
+    /// Finds the first `seq` whose `sentAt` is at or after `time`; one past the end if none is.
+    fn seq_at(
+        &self,
+        room: &Arc<Room>,
+        time: OffsetDateTime,
+        done: Box<dyn FnOnce(Result<u64, StoreError>) + Send>,
+    );
+
+    /// Whether the store answers, by its latest attempt.
+    fn is_healthy(&self) -> bool;
+
+    /// Commits what waits, then stops. Later appends get [`Outcome::Failed`].
+    fn stop(&self);
+}
+
+/// Encodes a stored message for delivery: everything of its MESSAGE after the `subscription`
+/// header, to the NUL.
+pub(crate) fn encode(message: &ChatMessage, out: &mut Vec<u8>) {
+    let body = serde_json::to_vec(message).expect("a ChatMessage is valid JSON");
+    let destination = shared::destination::Destination::Room(message.room_id).to_string();
+    let id = message.id.to_string();
+    let offset = message.seq.to_string();
+    shared::stomp::message_rest(
+        &[
+            ("destination", &destination),
+            ("content-type", "application/json"),
+            ("message-id", &id),
+            ("x-stream-offset", &offset),
+        ],
+        &body,
+        out,
+    )
+    .expect("these header values need no escaping");
+}
+
+/// The room's public form with its figures of this moment.
+pub(crate) fn show(room: &Room) -> ChatRoom {
+    let figures = room.figures();
+    ChatRoom {
+        room_id: room.id,
+        room_name: room.name.clone(),
+        created_at: room.created_at,
+        message_count: figures.message_count,
+        participant_count: figures.participant_count,
+        last_message_at: figures.last_message_at,
+    }
+}
+
+/// One encoded MESSAGE of a state (not of a log), shared by all who are sent it.
+pub(crate) type Encoded = Bytes;

@@ -1,0 +1,282 @@
+//! Reading the store: few connections, a bounded queue, short transactions, shared pages.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use shared::chat::ChatMessage;
+use time::OffsetDateTime;
+
+use super::sqlite::{MESSAGE_COLUMNS, millis, read_message};
+use super::tail::lock;
+use super::{Batch, Range, Room, StoreError};
+
+/// Entries in a page. Pages are aligned, so that cursors near one another share them.
+const PAGE_ENTRIES: u64 = 128;
+
+/// A page is cut short past so many bytes; the next read goes on where it ended.
+const PAGE_BYTES_MAX: usize = 256 << 10;
+
+/// The most reads that wait. Past it a read is answered [`StoreError::Busy`].
+const JOBS_MAX: usize = 8_192;
+
+/// The most bytes of whole pages kept for the next who asks.
+const CACHE_BYTES_MAX: usize = 16 << 20;
+
+type PageDone = Box<dyn FnOnce(Result<Arc<Batch>, StoreError>) + Send>;
+type Job = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
+
+/// The threads that read.
+pub(super) struct Readers {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    jobs: Mutex<Jobs>,
+    filled: Condvar,
+    pages: Mutex<Pages>,
+}
+
+#[derive(Default)]
+struct Jobs {
+    queue: VecDeque<Job>,
+    stopping: bool,
+}
+
+/// The first entry of an aligned page of a room.
+type PageKey = (i64, u64);
+
+#[derive(Default)]
+struct Pages {
+    /// Whole pages, which never change.
+    cache: HashMap<PageKey, Arc<Batch>>,
+    oldest_first: VecDeque<PageKey>,
+    bytes: usize,
+    /// Who waits for a page that is being read.
+    wanted: HashMap<PageKey, Vec<PageDone>>,
+}
+
+impl Readers {
+    /// Starts one thread a connection.
+    pub(super) fn start(connections: Vec<Connection>, healthy: Arc<AtomicBool>) -> Self {
+        let shared = Arc::new(Shared::default());
+        let threads = connections
+            .into_iter()
+            .map(|connection| {
+                let shared = Arc::clone(&shared);
+                let healthy = Arc::clone(&healthy);
+                std::thread::spawn(move || shared.run(&connection, &healthy))
+            })
+            .collect();
+        Readers { shared, threads: Mutex::new(threads) }
+    }
+
+    /// Answers what waits, then stops.
+    pub(super) fn stop(&self) {
+        lock(&self.shared.jobs).stopping = true;
+        self.shared.filled.notify_all();
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            if thread.join().is_err() {
+                tracing::error!("a reading thread had failed");
+            }
+        }
+    }
+
+    pub(super) fn history(
+        &self,
+        room: &Arc<Room>,
+        range: Range,
+        done: Box<dyn FnOnce(Result<Vec<ChatMessage>, StoreError>) + Send>,
+    ) {
+        let room = Arc::clone(room);
+        self.ask(done, move |connection| read_history(connection, &room, range));
+    }
+
+    pub(super) fn seq_at(
+        &self,
+        room: &Arc<Room>,
+        time: OffsetDateTime,
+        done: Box<dyn FnOnce(Result<u64, StoreError>) + Send>,
+    ) {
+        let room = Arc::clone(room);
+        self.ask(done, move |connection| read_seq_at(connection, &room, millis(time)));
+    }
+
+    pub(super) fn page(&self, room: &Arc<Room>, seq: u64, done: PageDone) {
+        let first = (seq - 1) / PAGE_ENTRIES * PAGE_ENTRIES + 1;
+        let cut_short = {
+            let pages = lock(&self.shared.pages);
+            match pages.cache.get(&(room.number, first)) {
+                Some(page) if page.end() > seq => {
+                    let page = Arc::clone(page);
+                    drop(pages);
+                    return done(Ok(page));
+                }
+                page => page.is_some(),
+            }
+        };
+        // A page that was cut short for its bytes goes on where it ended.
+        let first = if cut_short { seq } else { first };
+        let key = (room.number, first);
+        {
+            let mut pages = lock(&self.shared.pages);
+            if let Some(waiting) = pages.wanted.get_mut(&key) {
+                return waiting.push(done);
+            }
+            pages.wanted.insert(key, vec![done]);
+        }
+        let room = Arc::clone(room);
+        let shared = Arc::clone(&self.shared);
+        let answer = move |page| shared.answer_page(key, page);
+        self.ask(Box::new(answer), move |connection| read_page(connection, &room, first));
+    }
+
+    fn ask<T: 'static>(
+        &self,
+        done: Box<dyn FnOnce(Result<T, StoreError>) + Send>,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) {
+        let mut jobs = lock(&self.shared.jobs);
+        if jobs.stopping || jobs.queue.len() >= JOBS_MAX {
+            let error = if jobs.stopping { StoreError::Unavailable } else { StoreError::Busy };
+            drop(jobs);
+            return done(Err(error));
+        }
+        jobs.queue.push_back(Box::new(move |connection| match read(connection) {
+            Ok(value) => {
+                done(Ok(value));
+                Ok(())
+            }
+            Err(error) => {
+                done(Err(StoreError::Unavailable));
+                Err(error)
+            }
+        }));
+        drop(jobs);
+        self.shared.filled.notify_one();
+    }
+}
+
+impl Shared {
+    fn run(&self, connection: &Connection, healthy: &AtomicBool) {
+        loop {
+            let mut jobs = lock(&self.jobs);
+            let job = loop {
+                if let Some(job) = jobs.queue.pop_front() {
+                    break job;
+                }
+                if jobs.stopping {
+                    return;
+                }
+                jobs = self.filled.wait(jobs).unwrap_or_else(std::sync::PoisonError::into_inner);
+            };
+            drop(jobs);
+            if let Err(error) = job(connection) {
+                healthy.store(false, Ordering::Relaxed);
+                tracing::error!(%error, "the message store could not be read");
+            }
+        }
+    }
+
+    fn answer_page(&self, key: PageKey, page: Result<Batch, StoreError>) {
+        let page = page.map(Arc::new);
+        let waiting = {
+            let mut pages = lock(&self.pages);
+            if let Ok(page) = &page {
+                let aligned = key.1 % PAGE_ENTRIES == 1;
+                let whole = page.end() == key.1 + PAGE_ENTRIES || page.len() > PAGE_BYTES_MAX;
+                if aligned && whole {
+                    pages.keep(key, Arc::clone(page));
+                }
+            }
+            pages.wanted.remove(&key).unwrap_or_default()
+        };
+        for done in waiting {
+            done(page.clone());
+        }
+    }
+}
+
+impl Pages {
+    fn keep(&mut self, key: PageKey, page: Arc<Batch>) {
+        self.bytes += page.len();
+        if self.cache.insert(key, page).is_none() {
+            self.oldest_first.push_back(key);
+        }
+        while self.bytes > CACHE_BYTES_MAX {
+            let Some(oldest) = self.oldest_first.pop_front() else { break };
+            self.bytes -= self.cache.remove(&oldest).map_or(0, |page| page.len());
+        }
+    }
+}
+
+fn read_page(connection: &Connection, room: &Room, first: u64) -> rusqlite::Result<Batch> {
+    // Entries past `end` may be committed, but are not shown to anybody yet.
+    let end = room.end();
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {MESSAGE_COLUMNS} FROM message
+         WHERE room = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq LIMIT ?4"
+    ))?;
+    let mut rows = statement.query(params![
+        room.number,
+        first.cast_signed(),
+        end.cast_signed(),
+        PAGE_ENTRIES.cast_signed()
+    ])?;
+    let mut page = Batch::new(first);
+    while let Some(row) = rows.next()? {
+        let message = read_message(row, room.id)?;
+        if message.seq != page.end() {
+            return Err(rusqlite::Error::IntegralValueOutOfRange(0, message.seq.cast_signed()));
+        }
+        page.push(|out| super::encode(&message, out));
+        if page.len() > PAGE_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+fn read_history(
+    connection: &Connection,
+    room: &Room,
+    range: Range,
+) -> rusqlite::Result<Vec<ChatMessage>> {
+    let end = room.end().min(range.before.unwrap_or(u64::MAX)).min(i64::MAX as u64);
+    let after = range.after.unwrap_or(0).min(i64::MAX as u64);
+    let order = if range.after.is_some() { "ASC" } else { "DESC" };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {MESSAGE_COLUMNS} FROM message
+         WHERE room = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq {order} LIMIT ?4"
+    ))?;
+    let bounds = params![room.number, after.cast_signed(), end.cast_signed(), range.limit];
+    let rows = statement.query_map(bounds, |row| read_message(row, room.id))?;
+    let mut messages = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    if range.after.is_none() {
+        messages.reverse();
+    }
+    Ok(messages)
+}
+
+/// Searches by halves: `sent_at` does not fall as `seq` grows.
+fn read_seq_at(connection: &Connection, room: &Room, millis: i64) -> rusqlite::Result<u64> {
+    let mut statement =
+        connection.prepare_cached("SELECT sent_at FROM message WHERE room = ?1 AND seq = ?2")?;
+    let (mut low, mut high) = (1, room.end());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let sent_at: Option<i64> = statement
+            .query_row(params![room.number, middle.cast_signed()], |row| row.get(0))
+            .optional()?;
+        if sent_at.is_some_and(|sent_at| sent_at >= millis) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(low)
+}

@@ -1,0 +1,533 @@
+//! The log on disk: one SQLite database in the data directory.
+//!
+//! One connection writes, on the ordering thread; a few read. Write-ahead logging with
+//! `synchronous=FULL`: a committed transaction survives the loss of power.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use shared::chat::{ChatMessage, MessageId, MessageType, RoomId, RoomName, Sender};
+use thiserror::Error;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::names::Names;
+use super::order::{Command, Orderer, Queue, Rooms};
+use super::pages::Readers;
+use super::tail::{Figures, RingBudget, lock};
+use super::{
+    Batch, Done, Full, Log, Observer, Range, Record, Room, SessionNumber, Signal, StoreError,
+};
+
+/// `PRAGMA application_id` of our databases: "Srbg".
+const APPLICATION_ID: i32 = 0x5372_6267;
+
+/// `PRAGMA user_version` that this program reads and writes.
+const SCHEMA_VERSION: i32 = 1;
+
+/// How many of the newest entries are read at the start, to notice a damaged database.
+const CHECKED_ENTRIES: u32 = 100;
+
+/// Connections, and threads, that read.
+const READERS: usize = 2;
+
+/// One append-only table in commit order, with an index by room: commits touch few pages however
+/// many rooms there are. The index by id is nearly append-only too, as our own ids are UUIDv7.
+const SCHEMA: &str = "
+CREATE TABLE room (
+    number          INTEGER PRIMARY KEY,
+    id              BLOB NOT NULL UNIQUE,
+    name            TEXT NOT NULL,
+    created_at      INTEGER NOT NULL,            -- Unix time, milliseconds
+    end             INTEGER NOT NULL DEFAULT 1,  -- one past the newest seq
+    message_count   INTEGER NOT NULL DEFAULT 0,  -- TALK alone
+    last_message_at INTEGER                      -- of the newest TALK
+) STRICT;
+CREATE TABLE message (
+    position INTEGER PRIMARY KEY,                -- the order of commits, over all rooms
+    room     INTEGER NOT NULL REFERENCES room (number),
+    seq      INTEGER NOT NULL,                   -- the order in the room: 1, 2, 3 ...
+    id       BLOB NOT NULL,
+    type     INTEGER NOT NULL,                   -- 0 ENTER, 1 TALK, 2 LEAVE
+    sender   TEXT NOT NULL,
+    message  TEXT NOT NULL,
+    sent_at  INTEGER NOT NULL                    -- Unix time, milliseconds
+) STRICT;
+CREATE UNIQUE INDEX message_by_room ON message (room, seq);
+CREATE UNIQUE INDEX message_by_id ON message (id, room);
+";
+
+/// Why a data directory cannot be used. Nothing in it has been changed.
+#[derive(Debug, Error)]
+pub(crate) enum OpenError {
+    /// The directory or a file in it cannot be made or read.
+    #[error("cannot use the data directory {path}: {source}. Check that it exists, is writable and that the disk has room")]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("the data directory {0} is in use by another sarangbang process. Stop that one, or give this one another --data-dir")]
+    Locked(PathBuf),
+    /// Something else's database.
+    #[error("{0} is not a sarangbang database. It is left as it is; give another --data-dir")]
+    Foreign(PathBuf),
+    /// A newer program's database.
+    #[error("{path} was written by a newer sarangbang (format {found}; this one reads up to {SCHEMA_VERSION}). It is left as it is; run the newer program")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: i32,
+    },
+    /// A damaged database.
+    #[error("{path} is damaged: {detail}. It is left as it is; restore it from a backup, or give another --data-dir")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// The database cannot be opened for another reason.
+    #[error("cannot open {path}: {source}")]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+}
+
+/// The log in SQLite; see the contract of [`Log`].
+pub(crate) struct Sqlite {
+    queue: Arc<Queue>,
+    rooms: Arc<RwLock<Rooms>>,
+    readers: Readers,
+    healthy: Arc<AtomicBool>,
+    orderer: Mutex<Option<JoinHandle<()>>>,
+    /// Held for as long as the log is open; the operating system frees it when the process dies.
+    _lock: File,
+}
+
+impl Sqlite {
+    /// Opens the log in `data_dir`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the directory is in use, or what is there is not ours, newer or damaged.
+    pub(crate) fn open(data_dir: &Path, observer: Arc<dyn Observer>) -> Result<Self, OpenError> {
+        let lock = lock_directory(data_dir)?;
+        let path = data_dir.join("sarangbang.db");
+        let (connection, rooms, latest) = open_checked(&path)?;
+        let failed = |source| OpenError::Store { path: path.clone(), source };
+        let readers = (0..READERS)
+            .map(|_| open_reader(&path))
+            .collect::<rusqlite::Result<Vec<_>>>()
+            .map_err(failed)?;
+        let budget = Arc::default();
+        let rooms = Arc::new(RwLock::new(rooms_of(rooms, &budget)));
+        let queue = Arc::new(Queue::default());
+        let healthy = Arc::new(AtomicBool::new(true));
+        let orderer = Orderer {
+            queue: Arc::clone(&queue),
+            writer: Writer { connection },
+            rooms: Arc::clone(&rooms),
+            budget,
+            observer,
+            healthy: Arc::clone(&healthy),
+            names: Names::default(),
+            latest,
+        };
+        let thread = std::thread::Builder::new()
+            .name("log".into())
+            .spawn(move || orderer.run())
+            .map_err(|source| OpenError::Io { path: data_dir.to_owned(), source })?;
+        Ok(Sqlite {
+            queue,
+            rooms,
+            readers: Readers::start(readers, Arc::clone(&healthy)),
+            healthy,
+            orderer: Mutex::new(Some(thread)),
+            _lock: lock,
+        })
+    }
+}
+
+impl Log for Sqlite {
+    fn append(&self, record: Record, done: Done, wake: &Arc<Signal>) -> Result<(), Full> {
+        self.queue.append(record, done, wake)
+    }
+
+    fn create_room(&self, name: RoomName, done: Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>) {
+        self.queue.command(Command::CreateRoom(name, done));
+    }
+
+    fn release(&self, session: SessionNumber) {
+        self.queue.command(Command::Release(session));
+    }
+
+    fn room(&self, id: RoomId) -> Option<Arc<Room>> {
+        read_lock(&self.rooms).by_id.get(&id).cloned()
+    }
+
+    fn rooms(&self) -> Vec<Arc<Room>> {
+        read_lock(&self.rooms).in_order.clone()
+    }
+
+    fn history(
+        &self,
+        room: &Arc<Room>,
+        range: Range,
+        done: Box<dyn FnOnce(Result<Vec<ChatMessage>, StoreError>) + Send>,
+    ) {
+        self.readers.history(room, range, done);
+    }
+
+    fn page(
+        &self,
+        room: &Arc<Room>,
+        seq: u64,
+        done: Box<dyn FnOnce(Result<Arc<Batch>, StoreError>) + Send>,
+    ) {
+        self.readers.page(room, seq, done);
+    }
+
+    fn seq_at(
+        &self,
+        room: &Arc<Room>,
+        time: OffsetDateTime,
+        done: Box<dyn FnOnce(Result<u64, StoreError>) + Send>,
+    ) {
+        self.readers.seq_at(room, time, done);
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self) {
+        self.queue.stop();
+        let thread = lock(&self.orderer).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the log's thread had failed");
+        }
+        self.readers.stop();
+    }
+}
+
+fn lock_directory(data_dir: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::Io { path: data_dir.to_owned(), source };
+    std::fs::create_dir_all(data_dir).map_err(failed)?;
+    let path = data_dir.join("sarangbang.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(data_dir.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// A row of `room`.
+struct RoomRow {
+    number: i64,
+    id: RoomId,
+    name: RoomName,
+    created_at: OffsetDateTime,
+    figures: Figures,
+}
+
+fn open_checked(path: &Path) -> Result<(Connection, Vec<RoomRow>, OffsetDateTime), OpenError> {
+    check_header(path)?;
+    let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+            OpenError::Damaged { path: path.to_owned(), detail: source.to_string() }
+        }
+        _ => OpenError::Store { path: path.to_owned(), source },
+    };
+    let mut connection = Connection::open(path).map_err(failed)?;
+    let (application, version, tables) = connection
+        .query_row(
+            "SELECT (SELECT application_id FROM pragma_application_id),
+                    (SELECT user_version FROM pragma_user_version),
+                    (SELECT count(*) FROM sqlite_schema)",
+            [],
+            |row| Ok((row.get::<_, i32>(0)?, row.get::<_, i32>(1)?, row.get::<_, i64>(2)?)),
+        )
+        .map_err(failed)?;
+    match (application, version) {
+        (0, 0) if tables == 0 => {}
+        (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
+            return Err(OpenError::Newer { path: path.to_owned(), found });
+        }
+        (APPLICATION_ID, SCHEMA_VERSION) => {}
+        (APPLICATION_ID, _) => {
+            let detail = format!("its format {version} never was");
+            return Err(OpenError::Damaged { path: path.to_owned(), detail });
+        }
+        _ => return Err(OpenError::Foreign(path.to_owned())),
+    }
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    if tables == 0 {
+        create_schema(&mut connection).map_err(failed)?;
+    }
+    let rooms = read_rooms(&connection).map_err(failed)?;
+    let latest = check_newest(&connection, &rooms)
+        .map_err(failed)?
+        .map_err(|detail| OpenError::Damaged { path: path.to_owned(), detail })?;
+    Ok((connection, rooms, latest))
+}
+
+/// Looks at the file's first bytes before SQLite may touch it (SQLite file format, section 1.3).
+fn check_header(path: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Io { path: path.to_owned(), source };
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut header = Vec::with_capacity(16);
+    file.by_ref().take(16).read_to_end(&mut header).map_err(failed)?;
+    if header.is_empty() || header == b"SQLite format 3\0" {
+        return Ok(());
+    }
+    let detail = "it does not begin as a SQLite database does".to_owned();
+    Err(OpenError::Damaged { path: path.to_owned(), detail })
+}
+
+fn create_schema(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
+}
+
+fn read_rooms(connection: &Connection) -> rusqlite::Result<Vec<RoomRow>> {
+    let mut statement = connection.prepare(
+        "SELECT number, id, name, created_at, end, message_count, last_message_at
+         FROM room ORDER BY number",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(RoomRow {
+            number: row.get(0)?,
+            id: RoomId(uuid(row, 1)?),
+            name: text(row, 2, |name| RoomName::parse(name).ok())?,
+            created_at: instant(row, 3)?,
+            figures: Figures {
+                end: row.get::<_, i64>(4)?.unsigned_abs(),
+                message_count: row.get::<_, i64>(5)?.unsigned_abs(),
+                participant_count: 0,
+                last_message_at: row.get::<_, Option<i64>>(6)?.map(from_millis).transpose()?,
+            },
+        })
+    })?;
+    rows.collect()
+}
+
+/// Reads the newest entries and holds them against the rooms; gives the time of the newest.
+fn check_newest(
+    connection: &Connection,
+    rooms: &[RoomRow],
+) -> rusqlite::Result<Result<OffsetDateTime, String>> {
+    let mut statement = connection.prepare(
+        "SELECT message.room, message.seq, message.id, message.sent_at, length(message.message)
+         FROM message ORDER BY position DESC LIMIT ?1",
+    )?;
+    let mut rows = statement.query([CHECKED_ENTRIES])?;
+    let mut newest = std::collections::BTreeMap::new();
+    let mut latest = OffsetDateTime::UNIX_EPOCH;
+    while let Some(row) = rows.next()? {
+        let (room, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
+        uuid(row, 2)?;
+        latest = latest.max(instant(row, 3)?);
+        newest.entry(room).or_insert(seq.unsigned_abs());
+    }
+    for (number, seq) in newest {
+        let end = rooms
+            .binary_search_by_key(&number, |room| room.number)
+            .map(|index| rooms[index].figures.end);
+        if end != Ok(seq + 1) {
+            return Ok(Err(format!("room {number} does not end with its newest message {seq}")));
+        }
+    }
+    Ok(Ok(latest))
+}
+
+fn rooms_of(rows: Vec<RoomRow>, budget: &Arc<RingBudget>) -> Rooms {
+    let mut rooms = Rooms::default();
+    for row in rows {
+        let budget = Arc::clone(budget);
+        let room = Room::new(row.number, row.id, row.name, row.created_at, row.figures, budget);
+        let room = Arc::new(room);
+        rooms.by_id.insert(room.id, Arc::clone(&room));
+        rooms.in_order.push(room);
+    }
+    rooms
+}
+
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(16);
+    Ok(connection)
+}
+
+/// A message on its way into the store.
+pub(super) struct Stored<'a> {
+    pub(super) room: i64,
+    pub(super) message: &'a ChatMessage,
+}
+
+/// The connection that writes.
+pub(super) struct Writer {
+    connection: Connection,
+}
+
+impl Writer {
+    pub(super) fn begin(&self) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)
+    }
+
+    pub(super) fn insert_room(
+        &self,
+        name: &RoomName,
+        now: OffsetDateTime,
+    ) -> rusqlite::Result<(i64, RoomId)> {
+        let id = RoomId(Uuid::new_v4());
+        self.connection
+            .prepare_cached("INSERT INTO room (id, name, created_at) VALUES (?1, ?2, ?3)")?
+            .execute(params![id.0.as_bytes(), name.as_str(), millis(now)])?;
+        Ok((self.connection.last_insert_rowid(), id))
+    }
+
+    /// Who sent the message of this id in this room, if there is one.
+    pub(super) fn sender_of(&self, room: i64, id: MessageId) -> rusqlite::Result<Option<String>> {
+        self.connection
+            .prepare_cached("SELECT sender FROM message WHERE id = ?1 AND room = ?2")?
+            .query_row(params![id.0.as_bytes(), room], |row| row.get(0))
+            .optional()
+    }
+
+    pub(super) fn insert_message(&self, stored: &Stored<'_>) -> rusqlite::Result<()> {
+        let message = stored.message;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO message (room, seq, id, type, sender, message, sent_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![
+                stored.room,
+                message.seq.cast_signed(),
+                message.id.0.as_bytes(),
+                message.kind as i64,
+                message.sender.as_str(),
+                message.message,
+                millis(message.sent_at),
+            ])
+            .map(drop)
+    }
+
+    /// Writes the rooms' figures and commits: when it returns, everything is on disk.
+    pub(super) fn commit(
+        &self,
+        figures: impl Iterator<Item = (i64, Figures)>,
+    ) -> rusqlite::Result<()> {
+        let mut update = self.connection.prepare_cached(
+            "UPDATE room SET end = ?2, message_count = ?3, last_message_at = ?4 WHERE number = ?1",
+        )?;
+        for (number, figures) in figures {
+            update.execute(params![
+                number,
+                figures.end.cast_signed(),
+                figures.message_count.cast_signed(),
+                figures.last_message_at.map(millis),
+            ])?;
+        }
+        self.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
+    }
+
+    pub(super) fn roll_back(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "the failed transaction could not be rolled back");
+        }
+    }
+
+    pub(super) fn close(self) {
+        if let Err((_, error)) = self.connection.close() {
+            tracing::error!(%error, "the message store could not be closed");
+        }
+    }
+}
+
+/// The columns that [`read_message`] reads.
+pub(super) const MESSAGE_COLUMNS: &str = "seq, id, type, sender, message, sent_at";
+
+/// Reads a row of [`MESSAGE_COLUMNS`].
+pub(super) fn read_message(row: &rusqlite::Row<'_>, room: RoomId) -> rusqlite::Result<ChatMessage> {
+    let kind = match row.get::<_, i64>(2)? {
+        0 => MessageType::Enter,
+        1 => MessageType::Talk,
+        2 => MessageType::Leave,
+        other => return Err(rusqlite::Error::IntegralValueOutOfRange(2, other)),
+    };
+    Ok(ChatMessage {
+        kind,
+        room_id: room,
+        sender: text(row, 3, |sender| Sender::parse(sender).ok())?,
+        message: row.get(4)?,
+        id: MessageId(uuid(row, 1)?),
+        seq: row.get::<_, i64>(0)?.unsigned_abs(),
+        sent_at: instant(row, 5)?,
+    })
+}
+
+fn uuid(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+    row.get::<_, [u8; 16]>(column).map(Uuid::from_bytes)
+}
+
+fn text<T>(
+    row: &rusqlite::Row<'_>,
+    column: usize,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    parse(&text).ok_or(rusqlite::Error::InvalidColumnType(
+        column,
+        "a text out of its bounds".to_owned(),
+        rusqlite::types::Type::Text,
+    ))
+}
+
+fn instant(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<OffsetDateTime> {
+    from_millis(row.get(column)?)
+}
+
+fn from_millis(millis: i64) -> rusqlite::Result<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, millis))
+}
+
+/// Unix time in milliseconds.
+pub(super) fn millis(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+/// Locks for reading; a panic elsewhere does not spread.
+pub(super) fn read_lock<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks for writing; a panic elsewhere does not spread.
+pub(super) fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

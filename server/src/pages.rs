@@ -1,0 +1,132 @@
+//! The pages: rendered by the `client` crate, which reads through its `Source`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Request, header};
+use axum::response::Response;
+use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
+use client::Language;
+use client::ssr::{PageRequest, Reading, Source, Unavailable};
+use leptos::config::LeptosOptions;
+use leptos::prelude::{expect_context, provide_context};
+use shared::chat::{ChatMessage, ChatRoom, RoomId};
+use tokio::sync::oneshot;
+
+use crate::app::{self, AppState};
+use crate::assets;
+use crate::chat::{Chat, answer};
+use crate::log::{self, Range, StoreError};
+
+const LANGUAGE_COOKIE: &str = "sarangbang_lang";
+
+/// What the pages read from.
+pub(crate) struct Rooms(pub(crate) Arc<Chat>);
+
+impl Source for Rooms {
+    fn rooms(&self) -> Reading<Vec<ChatRoom>> {
+        let rooms = self.0.log.rooms().iter().map(|room| log::show(room)).collect();
+        Box::pin(std::future::ready(Ok(rooms)))
+    }
+
+    fn room(&self, id: RoomId) -> Reading<Option<ChatRoom>> {
+        let room = self.0.log.room(id).map(|room| log::show(&room));
+        Box::pin(std::future::ready(Ok(room)))
+    }
+
+    fn messages(&self, id: RoomId, limit: u32) -> Reading<Vec<ChatMessage>> {
+        let Some(room) = self.0.log.room(id) else {
+            return Box::pin(std::future::ready(Ok(Vec::new())));
+        };
+        let (sender, receiver) = oneshot::channel();
+        self.0.log.history(&room, Range { before: None, after: None, limit }, answer(sender));
+        Box::pin(async move {
+            let messages = receiver.await.unwrap_or(Err(StoreError::Unavailable));
+            messages.map_err(|_| Unavailable)
+        })
+    }
+}
+
+/// Lets Leptos spawn on this runtime. To say it twice does no harm.
+pub(crate) fn start() {
+    if any_spawner::Executor::init_tokio().is_err() {
+        tracing::debug!("Leptos has its executor already");
+    }
+}
+
+/// Leptos's options: where the package is. Nothing is read from disk.
+fn options() -> LeptosOptions {
+    LeptosOptions::builder()
+        .output_name("sarangbang")
+        .site_pkg_dir(assets::package_dir())
+        .build()
+}
+
+/// Renders a page, or the page that says there is none.
+pub(crate) async fn page(State(state): State<AppState>, request: Request<Body>) -> Response {
+    let chosen = chosen_language(request.uri().query());
+    let language = chosen.unwrap_or_else(|| language_of(request.headers()));
+    let visit = state.guests.visit(request.headers());
+    let secure = app::is_secure(request.headers());
+    let style_href = format!("/{}/sarangbang.css", assets::package_dir());
+    let source = Arc::clone(&state.source);
+    let context = move || {
+        provide_context(Arc::clone(&source));
+        provide_context(PageRequest { language, style_href: style_href.clone() });
+    };
+    let shell = || {
+        let nonce = leptos::nonce::use_nonce().map(|nonce| nonce.to_string()).unwrap_or_default();
+        let policy = expect_context::<leptos_axum::ResponseOptions>();
+        policy.insert_header(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce));
+        client::shell(options())
+    };
+    let render = leptos_axum::render_app_async_with_context(context, shell);
+    let mut response = render(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
+    headers.append(header::VARY, HeaderValue::from_static("accept-language, cookie"));
+    if visit.known.is_none() {
+        state.guests.introduce(visit.new, secure, headers);
+    }
+    if let Some(chosen) = chosen {
+        let cookie = Cookie::build((LANGUAGE_COOKIE, chosen.tag()))
+            .path("/")
+            .same_site(SameSite::Lax)
+            .secure(secure)
+            .permanent()
+            .build();
+        if let Ok(value) = HeaderValue::from_str(&cookie.to_string()) {
+            headers.append(header::SET_COOKIE, value);
+        }
+    }
+    response
+}
+
+/// What a page may load and run: our own files, and the scripts that carry the page's nonce.
+fn content_security_policy(nonce: &str) -> HeaderValue {
+    let policy = format!(
+        "default-src 'none'; script-src 'self' 'nonce-{nonce}' 'wasm-unsafe-eval'; \
+         style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+    );
+    HeaderValue::from_str(&policy).expect("a policy with a base64 nonce is a header value")
+}
+
+fn chosen_language(query: Option<&str>) -> Option<Language> {
+    query?.split('&').find_map(|pair| language_tag(pair.strip_prefix("lang=")?))
+}
+
+fn language_of(headers: &HeaderMap) -> Language {
+    let jar = CookieJar::from_headers(headers);
+    let remembered = jar.get(LANGUAGE_COOKIE).and_then(|cookie| language_tag(cookie.value()));
+    remembered.unwrap_or_else(|| {
+        let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        Language::from_accept_language(accepted.unwrap_or_default())
+    })
+}
+
+fn language_tag(tag: &str) -> Option<Language> {
+    [Language::Korean, Language::English].into_iter().find(|language| language.tag() == tag)
+}

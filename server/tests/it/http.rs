@@ -1,0 +1,106 @@
+//! The room API (contract, section 1).
+
+use shared::chat::ChatRoom;
+
+use crate::support::{TestServer, request};
+
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
+#[tokio::test]
+async fn rooms_are_made_listed_and_found() {
+    let server = TestServer::start(&[]).await;
+    let answer = request(server.address, "GET", "/", &[], "").await;
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/chat/room")));
+    let answer = request(server.address, "POST", "/chat/room", &JSON, r#"{"roomName":" 첫 방 "}"#).await;
+    assert_eq!(answer.status, 200);
+    let room: ChatRoom = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(room.room_name.as_str(), "첫 방");
+    let location = format!("/chat/room/{}", room.room_id);
+    assert_eq!(answer.header("location"), Some(location.as_str()));
+    let second = server.make_room("첫 방").await;
+    let answer = request(server.address, "GET", "/chat/rooms", &[], "").await;
+    let rooms: Vec<ChatRoom> = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(rooms, [room.clone(), second]);
+    let answer = request(server.address, "GET", &location, &[], "").await;
+    assert_eq!(serde_json::from_str::<ChatRoom>(&answer.body).unwrap(), room);
+}
+
+#[tokio::test]
+async fn errors_are_problems_that_say_what_to_do() {
+    let server = TestServer::start(&["--room-rate", "4"]).await;
+    let room = server.make_room("r").await;
+    let messages = format!("/chat/room/{}/messages", room.room_id);
+    let long = format!(r#"{{"roomName":"{}"}}"#, "r".repeat(101));
+    let huge = format!(r#"{{"roomName":"{}"}}"#, "r".repeat(16 << 10));
+    let text: &[(&str, &str)] = &[("content-type", "text/plain")];
+    let cases: &[(&str, &str, &[(&str, &str)], &str, u16)] = &[
+        ("POST", "/chat/room", &JSON, "{", 400),
+        ("POST", "/chat/room", text, r#"{"roomName":"r"}"#, 415),
+        ("POST", "/chat/room", &JSON, "{}", 422),
+        ("POST", "/chat/room", &JSON, r#"{"roomName":" "}"#, 422),
+        ("POST", "/chat/room", &JSON, r#"{"roomName":7}"#, 422),
+        ("POST", "/chat/room", &JSON, &long, 422),
+        ("POST", "/chat/room", &JSON, &huge, 413),
+        ("GET", "/chat/room/x", &[], "", 404),
+        ("GET", "/chat/room/00000000-0000-4000-8000-000000000000", &[], "", 404),
+        ("GET", &format!("{messages}?limit=0"), &[], "", 422),
+        ("GET", &format!("{messages}?limit=201"), &[], "", 422),
+        ("GET", &format!("{messages}?before=x"), &[], "", 422),
+        ("GET", &format!("{messages}?after=-1"), &[], "", 422),
+    ];
+    for (method, path, headers, body, status) in cases {
+        let answer = request(server.address, method, path, headers, body).await;
+        assert_eq!(answer.status, *status, "{method} {path} {body}: {answer:?}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        let problem: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(problem["status"], *status);
+        assert!(!problem["detail"].as_str().unwrap().is_empty());
+    }
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        let answer = request(server.address, "POST", "/chat/room", &JSON, r#"{"roomName":"r"}"#).await;
+        if answer.status == 429 {
+            assert!(answer.header("retry-after").is_some());
+        }
+        statuses.push(answer.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429]);
+}
+
+#[tokio::test]
+async fn history_is_bounded_by_seq() {
+    let server = TestServer::start(&["--message-rate", "0"]).await;
+    let room = server.make_room("r").await;
+    let mut client = server.connect().await;
+    for index in 1..=210 {
+        client.talk(&room, "a", &index.to_string(), &index.to_string()).await;
+    }
+    for index in 1..=210 {
+        client.receipt(&index.to_string()).await;
+    }
+    for (query, expected) in [
+        ("", 161..=210),
+        ("?limit=200", 11..=210),
+        ("?limit=3", 208..=210),
+        ("?before=5", 1..=4),
+        ("?before=100&limit=2", 98..=99),
+        ("?after=208", 209..=210),
+        ("?after=0&limit=2", 1..=2),
+        ("?after=10&before=13", 11..=12),
+    ] {
+        let found: Vec<u64> = server.history(&room, query).await.iter().map(|m| m.seq).collect();
+        assert_eq!(found, expected.collect::<Vec<_>>(), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn health_and_greeting() {
+    let server = TestServer::start(&[]).await;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(request(server.address, "GET", path, &[], "").await.status, 200);
+    }
+    for path in ["/ws/chat", "/ws/chat/"] {
+        let answer = request(server.address, "GET", path, &[], "").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "Welcome to SockJS!\n"));
+    }
+}

@@ -1,0 +1,200 @@
+//! The program as a process: killed at random moments, and refusing what it must not touch.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::support::{Client, SOON, make_room, request};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sarangbang");
+
+/// Starts the program and waits for its first ready line.
+async fn start(data_dir: &Path) -> (Child, SocketAddr) {
+    let mut child = Command::new(PROGRAM)
+        .args(["--listen", "127.0.0.1:0", "--message-rate", "0", "--data-dir"])
+        .arg(data_dir)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = tokio::time::timeout(SOON, async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("a ready line");
+            if let Some((_, address)) = line.split_once("http://") {
+                return address.trim_end_matches("\u{1b}[0m").trim().parse().unwrap();
+            }
+        }
+    })
+    .await
+    .expect("ready in time");
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, address)
+}
+
+/// Sends until the server dies; notes each text that got its RECEIPT.
+async fn send_until_killed(
+    address: SocketAddr,
+    room: shared::chat::ChatRoom,
+    name: String,
+    acknowledged: Arc<Mutex<Vec<(String, String)>>>,
+    round: usize,
+) {
+    let sending = async {
+        let mut client = Client::connect(address).await;
+        for index in 0.. {
+            let text = format!("{round}-{index}");
+            client.talk(&room, &name, &text, &text).await;
+            // Keep a few in flight.
+            if index >= 4 {
+                let frame = client.next().await.ok()?;
+                let receipt = frame.headers.get("receipt-id")?.to_owned();
+                acknowledged.lock().unwrap().push((name.clone(), receipt));
+            }
+        }
+        Some(())
+    };
+    // A socket that is gone shows itself as a panic of the client's `unwrap`.
+    drop(std::panic::AssertUnwindSafe(sending).catch_unwind().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_thirty_kills() {
+    const ROUNDS: usize = 30;
+    const CLIENTS: usize = 20;
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        if !text.contains("support.rs") {
+            eprintln!("{text}");
+        }
+    }));
+    let data = tempfile::tempdir().unwrap();
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let (mut child, mut address) = start(data.path()).await;
+    let room = make_room(address, "r").await;
+    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    for round in 0..ROUNDS {
+        let mut clients = tokio::task::JoinSet::new();
+        for index in 0..CLIENTS {
+            let acknowledged = Arc::clone(&acknowledged);
+            clients.spawn(send_until_killed(address, room.clone(), format!("c{index}"), acknowledged, round));
+        }
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        tokio::time::sleep(Duration::from_millis(30 + random % 300)).await;
+        child.kill().await.unwrap();
+        clients.join_all().await;
+        (child, address) = start(data.path()).await;
+    }
+    let mut stored: Vec<(String, String)> = Vec::new();
+    loop {
+        let path = format!("/chat/room/{}/messages?limit=200&after={}", room.room_id, stored.len());
+        let answer = request(address, "GET", &path, &[], "").await;
+        let page: Vec<shared::chat::ChatMessage> = serde_json::from_str(&answer.body).unwrap();
+        if page.is_empty() {
+            break;
+        }
+        for message in page {
+            assert_eq!(message.seq, stored.len() as u64 + 1);
+            stored.push((message.sender.to_string(), message.message));
+        }
+    }
+    child.kill().await.unwrap();
+    let acknowledged = Arc::try_unwrap(acknowledged).unwrap().into_inner().unwrap();
+    println!("{} acknowledged, {} stored", acknowledged.len(), stored.len());
+    assert!(acknowledged.len() > ROUNDS * CLIENTS, "too little was sent to mean anything");
+    check_order(&stored, &acknowledged);
+}
+
+/// Every acknowledged message is there, once, and each sender's are in the order of sending.
+fn check_order(stored: &[(String, String)], acknowledged: &[(String, String)]) {
+    let mut seen = std::collections::HashSet::new();
+    for message in stored {
+        assert!(seen.insert(message), "stored twice: {message:?}");
+    }
+    for message in acknowledged {
+        assert!(seen.contains(message), "acknowledged and lost: {message:?}");
+    }
+    let mut latest = std::collections::HashMap::new();
+    for (sender, text) in stored {
+        let (round, index) = text.split_once('-').unwrap();
+        let place: (usize, usize) = (round.parse().unwrap(), index.parse().unwrap());
+        if let Some(before) = latest.insert(sender, place) {
+            assert!(before < place, "{sender}: {before:?} before {place:?}");
+        }
+    }
+}
+
+/// Runs the program on a directory that it must refuse, and gives what it says.
+async fn refused(data_dir: &Path) -> String {
+    let run = Command::new(PROGRAM)
+        .args(["--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data_dir)
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(SOON, run).await.expect("an end in time").unwrap();
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn a_directory_in_use_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let (mut child, address) = start(data.path()).await;
+    let said = refused(data.path()).await;
+    assert!(said.contains("in use by another sarangbang process"), "{said}");
+    make_room(address, "still works").await;
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_newer_damaged_or_foreign_is_refused_and_left_alone() {
+    type Spoil = fn(&Path);
+    let cases: [(&str, Spoil); 5] = [
+        ("newer", |path| sql(path, "PRAGMA user_version = 99")),
+        ("not a sarangbang database", |path| sql(path, "PRAGMA application_id = 7")),
+        ("damaged", |path| sql(path, "UPDATE room SET end = 9")),
+        ("damaged", |path| std::fs::write(path, "not a database at all, but a letter").unwrap()),
+        ("damaged", |path| {
+            let mut bytes = std::fs::read(path).unwrap();
+            bytes[100..4096].fill(0xA5);
+            std::fs::write(path, bytes).unwrap();
+        }),
+    ];
+    for (expected, spoil) in cases {
+        let data = tempfile::tempdir().unwrap();
+        let (mut child, address) = start(data.path()).await;
+        let room = make_room(address, "r").await;
+        let mut client = Client::connect(address).await;
+        client.talk(&room, "a", "x", "r").await;
+        client.receipt("r").await;
+        nix_terminate(&mut child).await;
+        let path = data.path().join("sarangbang.db");
+        spoil(&path);
+        let before = std::fs::read(&path).unwrap();
+        let said = refused(data.path()).await;
+        assert!(said.contains(expected), "{expected}: {said}");
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{expected}: the file was changed");
+    }
+}
+
+fn sql(path: &Path, statement: &str) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection.execute_batch(statement).unwrap();
+}
+
+/// Ends the program as an operator does, with SIGTERM: the database is whole and closed.
+async fn nix_terminate(child: &mut Child) {
+    let id = child.id().unwrap().to_string();
+    let kill = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+    assert!(kill.success());
+    let status = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+    assert!(status.expect("an exit within 10 s").unwrap().success());
+}
