@@ -115,6 +115,18 @@ pub enum NewBody {
     Leave,
 }
 
+impl NewMessage {
+    /// How many bytes its texts have.
+    pub fn weight(&self) -> usize {
+        let text = if let NewBody::Talk(text) = &self.body {
+            text.0.len()
+        } else {
+            0
+        };
+        self.sender.0.len() + text
+    }
+}
+
 impl NewBody {
     /// The kind of message that this becomes.
     pub fn kind(&self) -> MessageType {
@@ -160,24 +172,31 @@ impl Draft {
             (None, None) => return Err(InvalidDraft::Missing("roomId")),
         };
         let sender = self.sender.ok_or(InvalidDraft::Missing("sender"))?;
-        let sender = Sender::parse(&sender)
-            .map_err(|reason| InvalidDraft::Value { field: "sender", reason })?;
+        let sender = Sender::parse(&sender).map_err(|reason| InvalidDraft::Value {
+            field: "sender",
+            reason,
+        })?;
         let body = match kind {
             MessageType::Enter => NewBody::Enter,
             MessageType::Leave => NewBody::Leave,
             MessageType::Talk => {
                 let text = self.message.ok_or(InvalidDraft::Missing("message"))?;
-                NewBody::Talk(
-                    Text::parse(&text)
-                        .map_err(|reason| InvalidDraft::Value { field: "message", reason })?,
-                )
+                NewBody::Talk(Text::parse(&text).map_err(|reason| InvalidDraft::Value {
+                    field: "message",
+                    reason,
+                })?)
             }
         };
         let id = match self.id {
             None => None,
             Some(id) => Some(MessageId::parse(&id).ok_or(InvalidDraft::Id)?),
         };
-        Ok(NewMessage { room_id, sender, body, id })
+        Ok(NewMessage {
+            room_id,
+            sender,
+            body,
+            id,
+        })
     }
 }
 
@@ -291,7 +310,10 @@ fn check(text: &str, chars_max: usize, allowed: fn(char) -> bool) -> Result<&str
     }
     let count = text.chars().count();
     if count > chars_max {
-        return Err(InvalidText::TooLong { count, max: chars_max });
+        return Err(InvalidText::TooLong {
+            count,
+            max: chars_max,
+        });
     }
     Ok(text)
 }
@@ -299,7 +321,9 @@ fn check(text: &str, chars_max: usize, allowed: fn(char) -> bool) -> Result<&str
 /// Whether a character shows nothing by itself: white space, a format character (category Cf) or a
 /// Hangul filler. A value of these alone is blank, and names are compared without them.
 pub fn is_invisible(c: char) -> bool {
-    c.is_whitespace() || is_format(c) || matches!(c, '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}')
+    c.is_whitespace()
+        || is_format(c)
+        || matches!(c, '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}')
 }
 
 /// Whether a character's general category is Cf (Unicode 16.0, `UnicodeData.txt`).
@@ -370,7 +394,10 @@ mod tests {
     #[test]
     fn texts_are_trimmed_and_bounded() {
         let name = "가".repeat(40);
-        assert_eq!(Sender::parse(&format!(" {name}\u{3000}")).unwrap().as_str(), name);
+        assert_eq!(
+            Sender::parse(&format!(" {name}\u{3000}")).unwrap().as_str(),
+            name
+        );
         assert_eq!(
             Sender::parse(&"가".repeat(41)),
             Err(InvalidText::TooLong { count: 41, max: 40 })
@@ -412,10 +439,19 @@ mod tests {
             (r#"{"type":"ENTER"}"#, InvalidDraft::Missing("sender")),
             (
                 r#"{"type":"ENTER","sender":" "}"#,
-                InvalidDraft::Value { field: "sender", reason: InvalidText::Blank },
+                InvalidDraft::Value {
+                    field: "sender",
+                    reason: InvalidText::Blank,
+                },
             ),
-            (r#"{"type":"TALK","sender":"a"}"#, InvalidDraft::Missing("message")),
-            (r#"{"type":"TALK","sender":"a","message":"x","id":"1"}"#, InvalidDraft::Id),
+            (
+                r#"{"type":"TALK","sender":"a"}"#,
+                InvalidDraft::Missing("message"),
+            ),
+            (
+                r#"{"type":"TALK","sender":"a","message":"x","id":"1"}"#,
+                InvalidDraft::Id,
+            ),
             (r#"{"type":"TALK","roomId":"1"}"#, InvalidDraft::NoSuchRoom),
         ];
         for (json, expected) in cases {
@@ -423,10 +459,18 @@ mod tests {
         }
         let json = format!(r#"{{"type":"TALK","roomId":"{other}"}}"#);
         assert_eq!(parse(&json, Some(room)), Err(InvalidDraft::RoomDiffers));
-        assert_eq!(parse(r#"{"type":"ENTER","sender":"a"}"#, None), Err(InvalidDraft::Missing("roomId")));
-        let message =
-            parse(r#"{"type":"LEAVE","sender":"영희","message":null,"seq":9,"x":1}"#, Some(room))
-                .unwrap();
-        assert_eq!(message.body.into_message(&message.sender), "영희님이 퇴장하였습니다.");
+        assert_eq!(
+            parse(r#"{"type":"ENTER","sender":"a"}"#, None),
+            Err(InvalidDraft::Missing("roomId"))
+        );
+        let message = parse(
+            r#"{"type":"LEAVE","sender":"영희","message":null,"seq":9,"x":1}"#,
+            Some(room),
+        )
+        .unwrap();
+        assert_eq!(
+            message.body.into_message(&message.sender),
+            "영희님이 퇴장하였습니다."
+        );
     }
 }

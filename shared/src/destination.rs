@@ -75,10 +75,14 @@ impl Destination {
         if reserved.iter().any(|prefix| text.starts_with(prefix)) {
             return Err(InvalidDestination::Unknown);
         }
-        for (prefix, plain) in
-            [("/topic/", Destination::Topic as fn(String) -> Self), ("/queue/", Destination::Queue)]
-        {
-            if text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()) {
+        for (prefix, plain) in [
+            ("/topic/", Destination::Topic as fn(String) -> Self),
+            ("/queue/", Destination::Queue),
+        ] {
+            if text
+                .strip_prefix(prefix)
+                .is_some_and(|rest| !rest.is_empty())
+            {
                 return Ok(plain(text.to_owned()));
             }
         }
@@ -130,9 +134,18 @@ mod tests {
     fn what_is_not_known_is_refused() {
         let id = ID;
         for (text, expected) in [
-            ("/topic/chat/room/1".to_owned(), InvalidDestination::NoSuchRoom),
-            ("/app/topic/chat/room/1".to_owned(), InvalidDestination::NoSuchRoom),
-            (format!("/topic/chat/room/{id}/x"), InvalidDestination::Unknown),
+            (
+                "/topic/chat/room/1".to_owned(),
+                InvalidDestination::NoSuchRoom,
+            ),
+            (
+                "/app/topic/chat/room/1".to_owned(),
+                InvalidDestination::NoSuchRoom,
+            ),
+            (
+                format!("/topic/chat/room/{id}/x"),
+                InvalidDestination::Unknown,
+            ),
             ("/topic/chat/x".to_owned(), InvalidDestination::Unknown),
             ("/app/x".to_owned(), InvalidDestination::Unknown),
             ("/user/x".to_owned(), InvalidDestination::Unknown),

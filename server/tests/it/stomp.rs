@@ -264,10 +264,24 @@ async fn heart_beats_are_sent_and_watched() {
     client.send("CONNECT\naccept-version:1.2\nhost:x\nheart-beat:100,100\n\n\0").await;
     let frame = client.frame().await;
     assert_eq!(frame.headers.get("heart-beat"), Some("100,100"));
+    // A client that does not look answers no ping either.
+    tokio::time::sleep(Duration::from_millis(600)).await;
     let ended = client.end().await;
     assert_eq!(ended.code, Some(4500), "{ended:?}");
     assert!(ended.reason.contains("heart-beat"), "{ended:?}");
     assert!(client.heart_beats >= 2, "{}", client.heart_beats);
+}
+
+#[tokio::test]
+async fn a_pong_is_a_sign_of_life() {
+    let server = TestServer::start(&["--heart-beat-ms", "100"]).await;
+    let mut client = Client::open(server.address).await;
+    client.send("CONNECT\naccept-version:1.2\nhost:x\nheart-beat:100,100\n\n\0").await;
+    client.frame().await;
+    // The library answers pings while it reads; no octet of STOMP is sent.
+    let lived = tokio::time::timeout(Duration::from_secs(1), client.next()).await;
+    assert!(lived.is_err(), "{lived:?}");
+    assert!(client.heart_beats >= 5, "{}", client.heart_beats);
 }
 
 #[tokio::test]
