@@ -3,7 +3,7 @@
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use shared::chat::{InvalidText, Sender};
 
-use crate::{api::Problem, app::House, i18n::Language, line};
+use crate::{api::Problem, app::House, i18n::Language, line, room_detail};
 
 /// The key in `localStorage`.
 const KEY: &str = "sender";
@@ -127,7 +127,10 @@ pub(crate) fn NameDialog() -> impl IntoView {
             aria-labelledby="nameTitle"
             aria-describedby="nameReason"
             node_ref=dialog
-            on:close=move |_| house.asking.set(None)
+            on:close=move |_| {
+                house.asking.set(None);
+                room_detail::focus_composer();
+            }
         >
             <form class="name-form" novalidate on:submit=submit>
                 <h2 id="nameTitle" class="name-title">
@@ -152,7 +155,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
                     aria-invalid=move || wrong.get().is_some().to_string()
                     node_ref=input
                 />
-                <p id="nameWrong" class="wrong" role="alert">
+                <p id="nameWrong" class="wrong" role="alert" hidden=move || wrong.get().is_none()>
                     {move || {
                         wrong.get().map(|reason| language.invalid_name(reason)).unwrap_or_default()
                     }}

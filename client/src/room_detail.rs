@@ -10,6 +10,7 @@ use leptos::{
 use leptos_meta::Title;
 use leptos_router::hooks::{use_navigate, use_params_map};
 use shared::chat::{InvalidText, MessageId, MessageType, RoomId, Text};
+use wasm_bindgen::JsCast;
 
 use crate::{
     api::{self, RoomPage},
@@ -23,6 +24,9 @@ use crate::{
 
 /// Who is this near to the newest message follows it; in pixels.
 const FOLLOW_WITHIN: i32 = 48;
+
+const COMPOSER_ID: &str = "messageInput";
+const COMPOSER_LINES_MAX: usize = 6;
 
 /// The classes `face-0` to `face-11` of the style.
 const FACES: u32 = 12;
@@ -161,6 +165,14 @@ fn Room(page: RoomPage) -> impl IntoView {
     }
 }
 
+/// Puts the focus where one writes, if a room is open.
+pub(crate) fn focus_composer() {
+    if let Some(field) = document().get_element_by_id(COMPOSER_ID) {
+        // A focus that cannot move stays where it is.
+        let _ = field.unchecked_into::<web_sys::HtmlElement>().focus();
+    }
+}
+
 #[component]
 fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
     let house = House::here();
@@ -181,12 +193,21 @@ fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
             Ok(text) => {
                 wrong.set(None);
                 field.set_value("");
+                field.set_rows(1);
                 line::say(room, text);
                 said.run(());
             }
         }
         // A focus that cannot move stays where it is.
         let _ = field.focus();
+    };
+    let typed = move |_| {
+        wrong.set(None);
+        // For browsers whose style cannot fit a field to its content.
+        if let Some(field) = input.get_untracked() {
+            let lines = field.value().lines().count().clamp(1, COMPOSER_LINES_MAX);
+            field.set_rows(u32::try_from(lines).unwrap_or(1));
+        }
     };
     let keydown = move |event: KeyboardEvent| {
         // While an input method composes a syllable, Enter is its own (229 is Safari's way).
@@ -204,11 +225,11 @@ fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
                 send();
             }
         >
-            <label class="visually-hidden" for="messageInput">
+            <label class="visually-hidden" for=COMPOSER_ID>
                 {language.message_label()}
             </label>
             <textarea
-                id="messageInput"
+                id=COMPOSER_ID
                 class="field composer-field"
                 rows="1"
                 dir="auto"
@@ -219,12 +240,12 @@ fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
                 aria-invalid=move || wrong.get().is_some().to_string()
                 node_ref=input
                 on:keydown=keydown
-                on:input=move |_| wrong.set(None)
+                on:input=typed
             ></textarea>
             <button class="button composer-send" type="submit">
                 {language.send()}
             </button>
-            <p id="messageWrong" class="wrong" role="alert">
+            <p id="messageWrong" class="wrong" role="alert" hidden=move || wrong.get().is_none()>
                 {move || wrong.get().map(|reason| language.invalid_text(reason)).unwrap_or_default()}
             </p>
         </form>

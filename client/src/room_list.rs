@@ -266,7 +266,7 @@ fn NewRoom(rooms: Rooms) -> impl IntoView {
             <button class="button" type="submit" aria-busy=move || busy.get().to_string()>
                 {language.create()}
             </button>
-            <p id="roomNameWrong" class="wrong" role="alert">
+            <p id="roomNameWrong" class="wrong" role="alert" hidden=move || wrong.read().is_none()>
                 {move || wrong.get().unwrap_or_default()}
             </p>
         </form>

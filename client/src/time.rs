@@ -95,26 +95,14 @@ pub(crate) fn now() -> OffsetDateTime {
     }
     #[cfg(not(feature = "ssr"))]
     {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "milliseconds since 1970 fit i64"
-        )]
         let seconds = (js_sys::Date::now() / 1_000.0) as i64;
         OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 }
 
 fn browser_offset_minutes(at: OffsetDateTime) -> i32 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "seconds since 1970 are far below 2^53"
-    )]
     let milliseconds = at.unix_timestamp() as f64 * 1_000.0;
     let date = js_sys::Date::new(&wasm_bindgen::JsValue::from_f64(milliseconds));
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "offsets are at most a day of minutes"
-    )]
     let behind = date.get_timezone_offset() as i32;
     -behind
 }
