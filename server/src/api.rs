@@ -38,11 +38,11 @@ pub(crate) async fn create_room(
     request: Request,
 ) -> Result<Response, Problem> {
     let new: NewRoom = json(request).await?;
-    let name = new.room_name.ok_or_else(|| {
-        unprocessable("`roomName` is missing; send {\"roomName\":\"…\"}")
-    })?;
-    let name = RoomName::parse(&name)
-        .map_err(|reason| unprocessable(format!("`roomName` {reason}")))?;
+    let name = new
+        .room_name
+        .ok_or_else(|| unprocessable("`roomName` is missing; send {\"roomName\":\"…\"}"))?;
+    let name =
+        RoomName::parse(&name).map_err(|reason| unprocessable(format!("`roomName` {reason}")))?;
     check_rate(&state, address)?;
     let room = state.chat.create_room(name).await?;
     let location = format!("/chat/room/{}", room.id);
@@ -51,7 +51,15 @@ pub(crate) async fn create_room(
 
 /// `GET /chat/rooms`
 pub(crate) async fn rooms(State(state): State<AppState>) -> Json<Vec<ChatRoom>> {
-    Json(state.chat.log.rooms().iter().map(|room| log::show(room)).collect())
+    Json(
+        state
+            .chat
+            .log
+            .rooms()
+            .iter()
+            .map(|room| log::show(room))
+            .collect(),
+    )
 }
 
 /// `GET /chat/room/{roomId}`
@@ -72,7 +80,9 @@ pub(crate) async fn messages(
     let range = parse_range(query.as_deref().unwrap_or_default())?;
     let (sender, receiver) = oneshot::channel();
     state.chat.log.history(&room, range, answer(sender));
-    Ok(Json(receiver.await.unwrap_or(Err(StoreError::Unavailable))?))
+    Ok(Json(
+        receiver.await.unwrap_or(Err(StoreError::Unavailable))?,
+    ))
 }
 
 /// `GET /healthz`: the process lives.
@@ -103,13 +113,20 @@ fn unprocessable(detail: impl Into<String>) -> Problem {
 }
 
 fn find(state: &AppState, id: &str) -> Result<std::sync::Arc<log::Room>, Problem> {
-    RoomId::parse(id).and_then(|id| state.chat.log.room(id)).ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, "there is no such room; GET /chat/rooms lists them")
-    })
+    RoomId::parse(id)
+        .and_then(|id| state.chat.log.room(id))
+        .ok_or_else(|| {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                "there is no such room; GET /chat/rooms lists them",
+            )
+        })
 }
 
 fn check_rate(state: &AppState, address: IpAddr) -> Result<(), Problem> {
-    let Some(rate) = &state.room_rate else { return Ok(()) };
+    let Some(rate) = &state.room_rate else {
+        return Ok(());
+    };
     rate.check_key(&counted_as(address)).map_err(|wait| {
         use governor::clock::Clock as _;
         let wait = wait.wait_time_from(governor::clock::DefaultClock::default().now());
@@ -121,9 +138,7 @@ fn check_rate(state: &AppState, address: IpAddr) -> Result<(), Problem> {
 /// IPv6 addresses count by /64 (contract, section 4).
 fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => {
-            IpAddr::V6((u128::from(address) >> 64 << 64).into())
-        }
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
         address => address,
     }
 }
@@ -142,14 +157,22 @@ async fn json<T: for<'de> Deserialize<'de>>(request: Request<Body>) -> Result<T,
     if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(too_large());
     }
-    let body = to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|error| {
-        use std::error::Error as _;
-        if error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
-            too_large()
-        } else {
-            Problem::new(StatusCode::BAD_REQUEST, "the body did not arrive whole; send it again")
-        }
-    })?;
+    let body = to_bytes(request.into_body(), BODY_BYTES_MAX)
+        .await
+        .map_err(|error| {
+            use std::error::Error as _;
+            if error
+                .source()
+                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+            {
+                too_large()
+            } else {
+                Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "the body did not arrive whole; send it again",
+                )
+            }
+        })?;
     serde_json::from_slice(&body).map_err(|error| {
         let detail = format!("the body is not the JSON expected here: {error}");
         if error.is_data() {
@@ -160,20 +183,35 @@ async fn json<T: for<'de> Deserialize<'de>>(request: Request<Body>) -> Result<T,
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+    let Some(value) = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
         return false;
     };
-    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let essence = value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
 fn parse_range(query: &str) -> Result<Range, Problem> {
-    let mut range = Range { before: None, after: None, limit: LIMIT_DEFAULT };
+    let mut range = Range {
+        before: None,
+        after: None,
+        limit: LIMIT_DEFAULT,
+    };
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let integer = || {
             value.parse::<u64>().map_err(|_| {
-                unprocessable(format!("`{name}` must be an integer of 0 or more, not `{value}`"))
+                unprocessable(format!(
+                    "`{name}` must be an integer of 0 or more, not `{value}`"
+                ))
             })
         };
         match name {

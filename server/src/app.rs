@@ -40,7 +40,14 @@ impl AppState {
         let room_rate = NonZeroU32::new(config.room_rate)
             .map(|rate| Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(rate))));
         let source: Arc<dyn Source> = Arc::new(pages::Rooms(Arc::clone(&chat)));
-        AppState { chat, hub, guests, source, room_rate, config }
+        AppState {
+            chat,
+            hub,
+            guests,
+            source,
+            room_rate,
+            config,
+        }
     }
 }
 
@@ -58,14 +65,23 @@ pub(crate) fn routes(state: AppState) -> Router {
         .route("/ws/chat", get(stomp))
         .route("/ws/chat/", get(greeting))
         .route("/ws/chat/websocket", get(stomp))
-        .route(&package, get(|uri: Uri, headers: HeaderMap| assets::serve(uri, headers)))
+        .route(
+            &package,
+            get(|uri: Uri, headers: HeaderMap| assets::serve(uri, headers)),
+        )
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
         .fallback(pages::page)
-        .layer(middleware::from_fn_with_state(state.clone(), refuse_while_draining))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            refuse_while_draining,
+        ))
         .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header_layer(header::REFERRER_POLICY, "same-origin"))
-        .layer(header_layer(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
+        .layer(header_layer(
+            HeaderName::from_static("cross-origin-opener-policy"),
+            "same-origin",
+        ))
         .with_state(state)
 }
 
@@ -81,7 +97,9 @@ async fn refuse_while_draining(
 ) -> Response {
     if state.hub.is_draining() && request.uri().path() != "/healthz" {
         let detail = "the server is going down; try again in a moment";
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5).into_response();
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .retry_after(5)
+            .into_response();
     }
     next.run(request).await
 }
@@ -112,7 +130,9 @@ async fn stomp(State(state): State<AppState>, mut request: Request<Body>) -> Res
     match upgraded {
         Ok(mut response) => {
             if let Some(guest) = introduced {
-                state.guests.introduce(guest, secure, response.headers_mut());
+                state
+                    .guests
+                    .introduce(guest, secure, response.headers_mut());
             }
             response
         }
@@ -122,13 +142,19 @@ async fn stomp(State(state): State<AppState>, mut request: Request<Body>) -> Res
 
 /// Whether a request's origin may connect (contract, section 2).
 fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     let origin = match headers.get(header::ORIGIN) {
         Some(origin) => match origin.to_str() {
             Ok(origin) => origin,
             Err(_) => return false,
         },
-        None if text(HeaderName::from_static("sec-fetch-site")) != Some("cross-site") => return true,
+        None if text(HeaderName::from_static("sec-fetch-site")) != Some("cross-site") => {
+            return true;
+        }
         None => match text(header::REFERER).and_then(origin_of) {
             Some(origin) => origin,
             None => return false,
@@ -136,28 +162,40 @@ fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
     };
     let host = text(header::HOST).unwrap_or_default();
     allowed.iter().any(|allowed| {
-        allowed == "*" || without_default_port(allowed).eq_ignore_ascii_case(without_default_port(origin))
+        allowed == "*"
+            || without_default_port(allowed).eq_ignore_ascii_case(without_default_port(origin))
     }) || is_own(origin, host)
 }
 
 fn origin_of(url: &str) -> Option<&str> {
     let scheme_end = url.find("://")? + 3;
-    let end = url[scheme_end..].find('/').map_or(url.len(), |slash| scheme_end + slash);
+    let end = url[scheme_end..]
+        .find('/')
+        .map_or(url.len(), |slash| scheme_end + slash);
     Some(&url[..end])
 }
 
 /// Host and port are compared, the scheme is not: TLS may end in front of the server.
 fn is_own(origin: &str, host: &str) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
     let bare = |authority: &str| -> String {
         let port = if scheme == "https" { ":443" } else { ":80" };
-        authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase()
+        authority
+            .strip_suffix(port)
+            .unwrap_or(authority)
+            .to_ascii_lowercase()
     };
     matches!(scheme, "http" | "https") && !host.is_empty() && bare(authority) == bare(host)
 }
 
 fn without_default_port(origin: &str) -> &str {
-    let port = if origin.starts_with("https://") { ":443" } else { ":80" };
+    let port = if origin.starts_with("https://") {
+        ":443"
+    } else {
+        ":80"
+    };
     origin.strip_suffix(port).unwrap_or(origin)
 }
 
@@ -174,7 +212,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Peer(info.map_or(IpAddr::from([0, 0, 0, 0]), |ConnectInfo(address)| address.ip())))
+        Ok(Peer(info.map_or(
+            IpAddr::from([0, 0, 0, 0]),
+            |ConnectInfo(address)| address.ip(),
+        )))
     }
 }
 
@@ -188,16 +229,60 @@ mod tests {
         let all = ["*".to_owned()];
         let cases: &[(&[(&str, &str)], &[String], bool)] = &[
             (&[("host", "chat.example")], &[], true),
-            (&[("host", "chat.example"), ("origin", "https://chat.example")], &[], true),
-            (&[("host", "chat.example"), ("origin", "http://chat.example:80")], &[], true),
-            (&[("host", "chat.example:8080"), ("origin", "http://chat.example:8080")], &[], true),
-            (&[("host", "chat.example:8080"), ("origin", "http://chat.example")], &[], false),
-            (&[("host", "chat.example"), ("origin", "https://evil.example")], &[], false),
+            (
+                &[("host", "chat.example"), ("origin", "https://chat.example")],
+                &[],
+                true,
+            ),
+            (
+                &[
+                    ("host", "chat.example"),
+                    ("origin", "http://chat.example:80"),
+                ],
+                &[],
+                true,
+            ),
+            (
+                &[
+                    ("host", "chat.example:8080"),
+                    ("origin", "http://chat.example:8080"),
+                ],
+                &[],
+                true,
+            ),
+            (
+                &[
+                    ("host", "chat.example:8080"),
+                    ("origin", "http://chat.example"),
+                ],
+                &[],
+                false,
+            ),
+            (
+                &[("host", "chat.example"), ("origin", "https://evil.example")],
+                &[],
+                false,
+            ),
             (&[("host", "chat.example"), ("origin", "null")], &[], false),
             (&[("host", "chat.example"), ("origin", "null")], &all, true),
-            (&[("host", "chat.example"), ("origin", "https://shop.example:443")], &allowed, true),
-            (&[("host", "chat.example"), ("origin", "http://shop.example")], &allowed, false),
-            (&[("host", "chat.example"), ("sec-fetch-site", "cross-site")], &[], false),
+            (
+                &[
+                    ("host", "chat.example"),
+                    ("origin", "https://shop.example:443"),
+                ],
+                &allowed,
+                true,
+            ),
+            (
+                &[("host", "chat.example"), ("origin", "http://shop.example")],
+                &allowed,
+                false,
+            ),
+            (
+                &[("host", "chat.example"), ("sec-fetch-site", "cross-site")],
+                &[],
+                false,
+            ),
             (
                 &[
                     ("host", "chat.example"),
@@ -212,7 +297,10 @@ mod tests {
             let map: HeaderMap = headers
                 .iter()
                 .map(|(name, value)| {
-                    (HeaderName::from_static(name), HeaderValue::from_static(value))
+                    (
+                        HeaderName::from_static(name),
+                        HeaderValue::from_static(value),
+                    )
                 })
                 .collect();
             assert_eq!(is_allowed_origin(&map, allowed), *expected, "{headers:?}");

@@ -38,7 +38,11 @@ pub struct Config {
     pub frame_bytes_max: usize,
 
     /// The most bytes in a STOMP frame before CONNECTED
-    #[arg(long, env = "SARANGBANG_CONNECT_FRAME_BYTES_MAX", default_value_t = 16_384)]
+    #[arg(
+        long,
+        env = "SARANGBANG_CONNECT_FRAME_BYTES_MAX",
+        default_value_t = 16_384
+    )]
     pub connect_frame_bytes_max: usize,
 
     /// The most headers in a STOMP frame
@@ -46,7 +50,11 @@ pub struct Config {
     pub headers_max: usize,
 
     /// The most bytes in one header line
-    #[arg(long, env = "SARANGBANG_HEADER_LINE_BYTES_MAX", default_value_t = 8_192)]
+    #[arg(
+        long,
+        env = "SARANGBANG_HEADER_LINE_BYTES_MAX",
+        default_value_t = 8_192
+    )]
     pub header_line_bytes_max: usize,
 
     /// The most bytes in a WebSocket message
@@ -66,7 +74,11 @@ pub struct Config {
     pub subscriptions_max: usize,
 
     /// The most bytes of what is not stored that wait for one slow reader
-    #[arg(long, env = "SARANGBANG_SLOW_READER_BYTES_MAX", default_value_t = 524_288)]
+    #[arg(
+        long,
+        env = "SARANGBANG_SLOW_READER_BYTES_MAX",
+        default_value_t = 524_288
+    )]
     pub slow_reader_bytes_max: usize,
 
     /// Milliseconds after which a peer that takes no byte, while some wait, is dropped

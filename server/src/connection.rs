@@ -74,7 +74,11 @@ pub(crate) struct Mailbox {
 
 /// The answer to something that the connection asked for.
 enum Reply {
-    Sent { ticket: Ticket, destination: String, outcome: Outcome },
+    Sent {
+        ticket: Ticket,
+        destination: String,
+        outcome: Outcome,
+    },
     Page(Page),
 }
 
@@ -134,7 +138,10 @@ pub(crate) async fn run<T: Transport + Unpin>(
     let mut connection = Connection {
         transport,
         session: Session::new(Arc::clone(&settings.stomp), id, hub.since_start(now)),
-        origin: Origin { session: number, guest },
+        origin: Origin {
+            session: number,
+            guest,
+        },
         subscriptions: Subscriptions::new(Arc::clone(&chat), Arc::clone(&mailbox)),
         chat,
         held: None,
@@ -162,7 +169,8 @@ impl<T: Transport + Unpin> Connection<T> {
         for _ in 0..ROUNDS_MAX {
             let now = Instant::now();
             if self.hub.is_draining() {
-                self.session.close(1012, "the server is going down; connect again in a moment");
+                self.session
+                    .close(1012, "the server is going down; connect again in a moment");
             }
             self.take_replies(now);
             let mut busy = self.read(cx, now);
@@ -204,15 +212,18 @@ impl<T: Transport + Unpin> Connection<T> {
         let replies = std::mem::take(&mut *lock(&self.mailbox.replies));
         for reply in replies {
             match reply {
-                Reply::Sent { ticket, destination, outcome } => {
-                    match Chat::refusal(&destination, outcome) {
-                        None => self.session.accept(ticket),
-                        Some(refusal) => self.refuse(ticket, refusal, now),
-                    }
-                }
+                Reply::Sent {
+                    ticket,
+                    destination,
+                    outcome,
+                } => match Chat::refusal(&destination, outcome) {
+                    None => self.session.accept(ticket),
+                    Some(refusal) => self.refuse(ticket, refusal, now),
+                },
                 Reply::Page(page) => {
                     if let Err(error) = self.subscriptions.take_page(page) {
-                        self.session.fail(None, "store unavailable", &error.to_string());
+                        self.session
+                            .fail(None, "store unavailable", &error.to_string());
                     }
                 }
             }
@@ -225,7 +236,9 @@ impl<T: Transport + Unpin> Connection<T> {
         if self.peer_gone || (!closing && (self.held.is_some() || self.session.is_backlogged())) {
             return false;
         }
-        let Poll::Ready(input) = self.transport.poll_payload(cx) else { return false };
+        let Poll::Ready(input) = self.transport.poll_payload(cx) else {
+            return false;
+        };
         let stomp_now = self.stomp_now(now);
         match input {
             Input::Payload(_) if closing => {}
@@ -255,11 +268,17 @@ impl<T: Transport + Unpin> Connection<T> {
             self.session.handle_alive(stomp_now);
             self.send_held(now);
         }
-        if self.session.poll_timeout().is_some_and(|deadline| deadline <= stomp_now) {
+        if self
+            .session
+            .poll_timeout()
+            .is_some_and(|deadline| deadline <= stomp_now)
+        {
             self.session.handle_timeout(stomp_now);
         }
         while self.held.is_none() {
-            let Some(event) = self.session.poll_event(stomp_now) else { break };
+            let Some(event) = self.session.poll_event(stomp_now) else {
+                break;
+            };
             self.handle(event, now);
         }
         if self.closing_until.is_some() {
@@ -284,31 +303,47 @@ impl<T: Transport + Unpin> Connection<T> {
     fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Connected | Event::Disconnect => {}
-            Event::Subscribe { ticket, subscription, destination, headers } => {
-                match self.subscriptions.add(subscription, &destination, &headers) {
-                    Ok(()) => self.session.accept(ticket),
-                    Err(refused) => self.session.fail(Some(ticket), refused.message, &refused.detail),
-                }
-            }
+            Event::Subscribe {
+                ticket,
+                subscription,
+                destination,
+                headers,
+            } => match self.subscriptions.add(subscription, &destination, &headers) {
+                Ok(()) => self.session.accept(ticket),
+                Err(refused) => self
+                    .session
+                    .fail(Some(ticket), refused.message, &refused.detail),
+            },
             Event::Unsubscribe { subscription } => self.subscriptions.remove(subscription),
-            Event::Send { ticket, destination, body, .. } => {
-                match self.chat.check(self.origin, &destination, &body) {
-                    Err(refusal) => self.refuse(ticket, refusal, now),
-                    Ok(checked) => {
-                        let unpaid = checked.count();
-                        let done = None;
-                        self.held =
-                            Some(Held { ticket, destination, checked, done, unpaid, until: None });
-                        self.send_held(now);
-                    }
+            Event::Send {
+                ticket,
+                destination,
+                body,
+                ..
+            } => match self.chat.check(self.origin, &destination, &body) {
+                Err(refusal) => self.refuse(ticket, refusal, now),
+                Ok(checked) => {
+                    let unpaid = checked.count();
+                    let done = None;
+                    self.held = Some(Held {
+                        ticket,
+                        destination,
+                        checked,
+                        done,
+                        unpaid,
+                        until: None,
+                    });
+                    self.send_held(now);
                 }
-            }
+            },
         }
     }
 
     /// Sends what is held, as soon as the rate and the log let it.
     fn send_held(&mut self, now: Instant) {
-        let Some(mut held) = self.held.take() else { return };
+        let Some(mut held) = self.held.take() else {
+            return;
+        };
         if let Some(rate) = &self.rate {
             let burst = self.hub.settings().message_burst.get();
             while held.unpaid > 0 {
@@ -318,7 +353,8 @@ impl<T: Transport + Unpin> Connection<T> {
                     Ok(Ok(())) => held.unpaid -= part,
                     Ok(Err(wait)) => {
                         use governor::clock::Clock as _;
-                        let wait = wait.wait_time_from(governor::clock::DefaultClock::default().now());
+                        let wait =
+                            wait.wait_time_from(governor::clock::DefaultClock::default().now());
                         held.until = Some(now + wait);
                         self.held = Some(held);
                         return;
@@ -332,10 +368,21 @@ impl<T: Transport + Unpin> Connection<T> {
         let done = held.done.take().unwrap_or_else(|| {
             let mailbox = Arc::clone(&self.mailbox);
             let (ticket, destination) = (held.ticket, held.destination.clone());
-            Box::new(move |outcome| mailbox.put(Reply::Sent { ticket, destination, outcome }))
+            Box::new(move |outcome| {
+                mailbox.put(Reply::Sent {
+                    ticket,
+                    destination,
+                    outcome,
+                })
+            })
         });
         if let Err((checked, done)) = self.chat.send(held.checked, done, &self.mailbox.signal) {
-            self.held = Some(Held { checked, done: Some(done), unpaid: 0, ..held });
+            self.held = Some(Held {
+                checked,
+                done: Some(done),
+                unpaid: 0,
+                ..held
+            });
         }
     }
 
@@ -356,7 +403,8 @@ impl<T: Transport + Unpin> Connection<T> {
             }
             self.session.pass_over(ticket);
         } else if receipt.is_some() {
-            self.session.fail(Some(ticket), refusal.title, &refusal.detail);
+            self.session
+                .fail(Some(ticket), refusal.title, &refusal.detail);
         } else {
             self.session.pass_over(ticket);
         }
@@ -365,7 +413,12 @@ impl<T: Transport + Unpin> Connection<T> {
     fn fill(&mut self, now: Instant) {
         if self.closing_until.is_none() && !self.peer_gone {
             let stomp_now = self.stomp_now(now);
-            self.subscriptions.fill(&mut self.session, &mut self.transport, stomp_now, FILL_BYTES);
+            self.subscriptions.fill(
+                &mut self.session,
+                &mut self.transport,
+                stomp_now,
+                FILL_BYTES,
+            );
         }
     }
 
@@ -388,7 +441,9 @@ impl<T: Transport + Unpin> Connection<T> {
                 // What arrived before the loss is still done.
                 while self.held.is_none() {
                     let stomp_now = self.stomp_now(now);
-                    let Some(event) = self.session.poll_event(stomp_now) else { break };
+                    let Some(event) = self.session.poll_event(stomp_now) else {
+                        break;
+                    };
                     self.handle(event, now);
                 }
                 false
@@ -398,7 +453,8 @@ impl<T: Transport + Unpin> Connection<T> {
                     self.taken = self.transport.taken();
                     self.taken_at = now;
                 } else if now >= self.stalled_at() && self.closing_until.is_none() {
-                    self.session.close(4500, "slow reader: no byte was taken for too long");
+                    self.session
+                        .close(4500, "slow reader: no byte was taken for too long");
                     return true;
                 }
                 false
@@ -422,7 +478,9 @@ impl<T: Transport + Unpin> Connection<T> {
             at((self.transport.pending() > 0).then(|| self.stalled_at()));
         }
         at(self.held.as_ref().and_then(|held| held.until));
-        let Some(deadline) = deadline else { return Poll::Pending };
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
         let deadline = tokio::time::Instant::from_std(deadline);
         if self.timer.is_elapsed() || deadline < self.timer.deadline() {
             self.timer.as_mut().reset(deadline);
@@ -439,4 +497,3 @@ impl<T> Drop for Connection<T> {
         self.subscriptions.clear();
     }
 }
-

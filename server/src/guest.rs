@@ -31,7 +31,10 @@ impl Guests {
                 Ok(key) => Ok(Guests { key }),
                 Err(_) => Err(std::io::Error::new(
                     std::io::ErrorKind::InvalidData,
-                    format!("{} is not a cookie key of 64 bytes; restore or remove it", path.display()),
+                    format!(
+                        "{} is not a cookie key of 64 bytes; restore or remove it",
+                        path.display()
+                    ),
                 )),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -46,8 +49,13 @@ impl Guests {
     /// Reads the cookie of a request.
     pub(crate) fn visit(&self, headers: &HeaderMap) -> Visit {
         let jar = SignedCookieJar::from_headers(headers, self.key.clone());
-        let known = jar.get(COOKIE).and_then(|cookie| Uuid::try_parse(cookie.value()).ok());
-        Visit { known, new: Uuid::new_v4() }
+        let known = jar
+            .get(COOKIE)
+            .and_then(|cookie| Uuid::try_parse(cookie.value()).ok());
+        Visit {
+            known,
+            new: Uuid::new_v4(),
+        }
     }
 
     /// Adds the cookie to an answer.
@@ -61,7 +69,11 @@ impl Guests {
             .build();
         let jar = SignedCookieJar::new(self.key.clone()).add(cookie);
         use axum::response::IntoResponse as _;
-        for value in jar.into_response().headers().get_all(axum::http::header::SET_COOKIE) {
+        for value in jar
+            .into_response()
+            .headers()
+            .get_all(axum::http::header::SET_COOKIE)
+        {
             answer.append(axum::http::header::SET_COOKIE, value.clone());
         }
     }

@@ -66,7 +66,8 @@ pub async fn serve(
     let observer = Arc::clone(&board);
     let data_dir = config.data_dir.clone();
     let (log, guests) = tokio::task::spawn_blocking(move || {
-        let log = Sqlite::open(&data_dir, observer).map_err(|error| StartError(error.to_string()))?;
+        let log =
+            Sqlite::open(&data_dir, observer).map_err(|error| StartError(error.to_string()))?;
         let guests = Guests::open(&data_dir)
             .map_err(|error| StartError(format!("cannot use the cookie key: {error}")))?;
         Ok((Arc::new(log), guests))
@@ -75,17 +76,25 @@ pub async fn serve(
     .map_err(|error| StartError(error.to_string()))??;
     let hub = Arc::new(Hub::new(settings(&config)));
     let announcer = tokio::spawn(announce(Arc::clone(&board)));
-    let chat = Arc::new(Chat { log: Arc::clone(&log) as Arc<dyn log::Log>, board });
+    let chat = Arc::new(Chat {
+        log: Arc::clone(&log) as Arc<dyn log::Log>,
+        board,
+    });
     let state = AppState::new(Arc::clone(&chat), Arc::clone(&hub), guests, config);
     let app = app::routes(state);
-    let address = listener.local_addr().map_err(|error| StartError(error.to_string()))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| StartError(error.to_string()))?;
     tracing::info!("listening on http://{address}");
 
     let accepting = accept(listener, app);
     let drained = async {
         shutdown.await;
         tracing::info!("going down: closing the open connections");
-        if tokio::time::timeout(DRAIN_TIMEOUT, hub.drain()).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIMEOUT, hub.drain())
+            .await
+            .is_err()
+        {
             tracing::warn!("some connections did not close in time and are dropped");
         }
     };
@@ -100,8 +109,10 @@ pub async fn serve(
 }
 
 fn settings(config: &Config) -> Settings {
-    let heart_beat =
-        HeartBeat { send_ms: config.heart_beat_ms, receive_ms: config.heart_beat_ms };
+    let heart_beat = HeartBeat {
+        send_ms: config.heart_beat_ms,
+        receive_ms: config.heart_beat_ms,
+    };
     Settings {
         stomp: Arc::new(StompConfig {
             limits: Limits {
@@ -148,10 +159,12 @@ async fn accept(listener: TcpListener, app: axum::Router) {
 }
 
 async fn serve_connection(stream: TcpStream, peer: SocketAddr, app: axum::Router) {
-    let app = app.map_request(move |mut request: axum::http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request.map(axum::body::Body::new)
-    });
+    let app = app.map_request(
+        move |mut request: axum::http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request.map(axum::body::Body::new)
+        },
+    );
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -1,5 +1,6 @@
 //! The program: reads its configuration, listens, and serves until it is told to stop.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -21,7 +22,10 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(config: Config) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-        format!("cannot listen on {}: {error}. Give another --listen", config.listen)
+        format!(
+            "cannot listen on {}: {error}. Give another --listen",
+            config.listen
+        )
     })?;
     let stop = stop_signal()?;
     Ok(server::serve(listener, config, stop).await?)
@@ -30,7 +34,10 @@ async fn run(config: Config) -> Result<(), Box<dyn std::error::Error + Send + Sy
 fn start_log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),

@@ -26,7 +26,13 @@ pub(crate) struct Rooms(pub(crate) Arc<Chat>);
 
 impl Source for Rooms {
     fn rooms(&self) -> Reading<Vec<ChatRoom>> {
-        let rooms = self.0.log.rooms().iter().map(|room| log::show(room)).collect();
+        let rooms = self
+            .0
+            .log
+            .rooms()
+            .iter()
+            .map(|room| log::show(room))
+            .collect();
         Box::pin(std::future::ready(Ok(rooms)))
     }
 
@@ -40,7 +46,15 @@ impl Source for Rooms {
             return Box::pin(std::future::ready(Ok(Vec::new())));
         };
         let (sender, receiver) = oneshot::channel();
-        self.0.log.history(&room, Range { before: None, after: None, limit }, answer(sender));
+        self.0.log.history(
+            &room,
+            Range {
+                before: None,
+                after: None,
+                limit,
+            },
+            answer(sender),
+        );
         Box::pin(async move {
             let messages = receiver.await.unwrap_or(Err(StoreError::Unavailable));
             messages.map_err(|_| Unavailable)
@@ -73,20 +87,34 @@ pub(crate) async fn page(State(state): State<AppState>, request: Request<Body>) 
     let source = Arc::clone(&state.source);
     let context = move || {
         provide_context(Arc::clone(&source));
-        provide_context(PageRequest { language, style_href: style_href.clone() });
+        provide_context(PageRequest {
+            language,
+            style_href: style_href.clone(),
+        });
     };
     let shell = || {
-        let nonce = leptos::nonce::use_nonce().map(|nonce| nonce.to_string()).unwrap_or_default();
+        let nonce = leptos::nonce::use_nonce()
+            .map(|nonce| nonce.to_string())
+            .unwrap_or_default();
         let policy = expect_context::<leptos_axum::ResponseOptions>();
-        policy.insert_header(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce));
+        policy.insert_header(
+            header::CONTENT_SECURITY_POLICY,
+            content_security_policy(&nonce),
+        );
         client::shell(options())
     };
     let render = leptos_axum::render_app_async_with_context(context, shell);
     let mut response = render(request).await;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
-    headers.append(header::VARY, HeaderValue::from_static("accept-language, cookie"));
+    headers.insert(
+        header::CONTENT_LANGUAGE,
+        HeaderValue::from_static(language.tag()),
+    );
+    headers.append(
+        header::VARY,
+        HeaderValue::from_static("accept-language, cookie"),
+    );
     if visit.known.is_none() {
         state.guests.introduce(visit.new, secure, headers);
     }
@@ -115,18 +143,26 @@ fn content_security_policy(nonce: &str) -> HeaderValue {
 }
 
 fn chosen_language(query: Option<&str>) -> Option<Language> {
-    query?.split('&').find_map(|pair| language_tag(pair.strip_prefix("lang=")?))
+    query?
+        .split('&')
+        .find_map(|pair| language_tag(pair.strip_prefix("lang=")?))
 }
 
 fn language_of(headers: &HeaderMap) -> Language {
     let jar = CookieJar::from_headers(headers);
-    let remembered = jar.get(LANGUAGE_COOKIE).and_then(|cookie| language_tag(cookie.value()));
+    let remembered = jar
+        .get(LANGUAGE_COOKIE)
+        .and_then(|cookie| language_tag(cookie.value()));
     remembered.unwrap_or_else(|| {
-        let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let accepted = headers
+            .get(header::ACCEPT_LANGUAGE)
+            .and_then(|value| value.to_str().ok());
         Language::from_accept_language(accepted.unwrap_or_default())
     })
 }
 
 fn language_tag(tag: &str) -> Option<Language> {
-    [Language::Korean, Language::English].into_iter().find(|language| language.tag() == tag)
+    [Language::Korean, Language::English]
+        .into_iter()
+        .find(|language| language.tag() == tag)
 }

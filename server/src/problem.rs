@@ -24,7 +24,11 @@ struct Body<'a> {
 impl Problem {
     /// Makes a problem; `detail` says what a person can do.
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Problem { status, detail: detail.into(), retry_after_seconds: None }
+        Problem {
+            status,
+            detail: detail.into(),
+            retry_after_seconds: None,
+        }
     }
 
     /// Says when to try again.
@@ -46,7 +50,9 @@ impl IntoResponse for Problem {
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (self.status, content_type, json).into_response();
         if let Some(seconds) = self.retry_after_seconds {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

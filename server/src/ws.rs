@@ -42,12 +42,18 @@ pub(crate) enum HandshakeError {
 impl IntoResponse for HandshakeError {
     fn into_response(self) -> Response {
         match self {
-            HandshakeError::NotAnUpgrade | HandshakeError::Key => {
-                (StatusCode::BAD_REQUEST, "Can \"Upgrade\" only to \"WebSocket\".\n").into_response()
-            }
+            HandshakeError::NotAnUpgrade | HandshakeError::Key => (
+                StatusCode::BAD_REQUEST,
+                "Can \"Upgrade\" only to \"WebSocket\".\n",
+            )
+                .into_response(),
             HandshakeError::Version => {
                 let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
-                (StatusCode::UPGRADE_REQUIRED, version, "WebSocket version 13 is spoken here.\n")
+                (
+                    StatusCode::UPGRADE_REQUIRED,
+                    version,
+                    "WebSocket version 13 is spoken here.\n",
+                )
                     .into_response()
             }
         }
@@ -56,7 +62,8 @@ impl IntoResponse for HandshakeError {
 
 /// Whether a request asks for an upgrade to WebSocket (RFC 6455, section 4.2.1).
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
-    has_token(headers, header::CONNECTION, "upgrade") && has_token(headers, header::UPGRADE, "websocket")
+    has_token(headers, header::CONNECTION, "upgrade")
+        && has_token(headers, header::UPGRADE, "websocket")
 }
 
 fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
@@ -65,7 +72,10 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 
 fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter();
-    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
 }
 
 /// Answers a handshake; `then` gets the connection once the answer has been written.
@@ -82,13 +92,21 @@ where
     R: Future<Output = ()> + Send + 'static,
 {
     let headers = request.headers();
-    if request.method() != Method::GET || request.version() < Version::HTTP_11 || !is_upgrade(headers) {
+    if request.method() != Method::GET
+        || request.version() < Version::HTTP_11
+        || !is_upgrade(headers)
+    {
         return Err(HandshakeError::NotAnUpgrade);
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
         return Err(HandshakeError::Version);
     }
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::Key)?;
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .ok_or(HandshakeError::Key)?;
     if key.len() != 24 || !key.as_bytes().ends_with(b"==") {
         return Err(HandshakeError::Key);
     }
@@ -101,13 +119,20 @@ where
     answer.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     let offered = |known: &&&str| has_token(headers, header::SEC_WEBSOCKET_PROTOCOL, known);
     if let Some(chosen) = SUBPROTOCOLS.iter().find(offered) {
-        answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(chosen));
+        answer.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(chosen),
+        );
     }
     let upgraded = hyper::upgrade::on(request);
     tokio::spawn(async move {
-        match upgraded.await.map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>) {
+        match upgraded
+            .await
+            .map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>)
+        {
             Ok(Ok(parts)) => {
-                let socket = WebSocket::new(parts.io.into_inner(), parts.read_buf, payload_bytes_max);
+                let socket =
+                    WebSocket::new(parts.io.into_inner(), parts.read_buf, payload_bytes_max);
                 then(socket).await;
             }
             Ok(Err(_)) => tracing::error!("an upgraded connection is no TCP connection"),
@@ -147,7 +172,11 @@ impl WebSocket {
             io,
             reader: WebSocketContext::new(Role::Server, Some(config)),
             // An empty `Bytes` may keep the whole buffer of the handshake alive.
-            early: if early.is_empty() { Bytes::new() } else { early },
+            early: if early.is_empty() {
+                Bytes::new()
+            } else {
+                early
+            },
             out: Vec::new(),
             written: 0,
             taken: 0,
@@ -216,8 +245,21 @@ impl Write for View<'_, '_> {
 
 impl Transport for WebSocket {
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        let WebSocket { io, reader, early, out, closed, .. } = self;
-        let mut view = View { io, early, out, closed: *closed, cx };
+        let WebSocket {
+            io,
+            reader,
+            early,
+            out,
+            closed,
+            ..
+        } = self;
+        let mut view = View {
+            io,
+            early,
+            out,
+            closed: *closed,
+            cx,
+        };
         Poll::Ready(match reader.read(&mut view) {
             Ok(Message::Text(text)) => Input::Payload(Bytes::from(text)),
             Ok(Message::Binary(bytes)) => Input::Payload(bytes),
@@ -293,7 +335,9 @@ fn close_of(error: &tungstenite::Error) -> Option<(u16, &'static str)> {
     match error {
         tungstenite::Error::Utf8(_) => Some((1007, "a text message is not UTF-8")),
         tungstenite::Error::Capacity(_) => Some((1009, "the message is too big")),
-        tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => None,
+        tungstenite::Error::Protocol(
+            tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+        ) => None,
         tungstenite::Error::Protocol(_) => Some((1002, "this is not the WebSocket protocol")),
         _ => None,
     }

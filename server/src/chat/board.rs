@@ -51,8 +51,12 @@ impl Board {
     /// The first announcement after `version` that still stands.
     pub(crate) fn after(&self, version: u64) -> Option<(u64, Encoded)> {
         let state = lock(&self.state);
-        let mut later = state.announced.range((Bound::Excluded(version), Bound::Unbounded));
-        later.next().map(|(version, encoded)| (*version, encoded.clone()))
+        let mut later = state
+            .announced
+            .range((Bound::Excluded(version), Bound::Unbounded));
+        later
+            .next()
+            .map(|(version, encoded)| (*version, encoded.clone()))
     }
 
     /// Wakes `signal` at announcements, until [`Board::unfollow`].
@@ -63,7 +67,10 @@ impl Board {
     /// Undoes one [`Board::follow`].
     pub(crate) fn unfollow(&self, signal: &Arc<Signal>) {
         let mut followers = lock(&self.followers);
-        if let Some(index) = followers.iter().position(|other| Arc::ptr_eq(other, signal)) {
+        if let Some(index) = followers
+            .iter()
+            .position(|other| Arc::ptr_eq(other, signal))
+        {
             followers.swap_remove(index);
         }
     }
@@ -84,8 +91,7 @@ impl Board {
         state.version += 1;
         let version = state.version;
         let body = serde_json::to_vec(&log::show(room)).expect("a ChatRoom is valid JSON");
-        let encoded =
-            super::encode(&Destination::Rooms, "application/json", version, &body);
+        let encoded = super::encode(&Destination::Rooms, "application/json", version, &body);
         if let Some(before) = state.rooms.insert(room.id, Announced { version, at: now }) {
             state.announced.remove(&before.version);
         }
@@ -122,7 +128,14 @@ mod tests {
         let name = RoomName::parse("방").unwrap();
         let id = RoomId(Uuid::from_u128(number.unsigned_abs().into()));
         let created = OffsetDateTime::UNIX_EPOCH;
-        Arc::new(Room::new(number, id, name, created, Default::default(), Arc::default()))
+        Arc::new(Room::new(
+            number,
+            id,
+            name,
+            created,
+            Default::default(),
+            Arc::default(),
+        ))
     }
 
     #[test]

@@ -45,7 +45,12 @@ impl Chat {
     ///
     /// # Errors
     /// The [`Refusal`] to tell the sender.
-    pub(crate) fn check(&self, origin: Origin, destination: &str, body: &[u8]) -> Result<Checked, Refusal> {
+    pub(crate) fn check(
+        &self,
+        origin: Origin,
+        destination: &str,
+        body: &[u8],
+    ) -> Result<Checked, Refusal> {
         let refuse = |refusal: Refusal| refusal.on(destination);
         let messages = match Destination::parse(destination) {
             Ok(Destination::SendMessage) => vec![self.one(None, body).map_err(refuse)?],
@@ -56,11 +61,18 @@ impl Chat {
                 return Err(refuse(Refusal::no_such_destination()));
             }
         };
-        Ok(Checked { record: Record { origin, messages } })
+        Ok(Checked {
+            record: Record { origin, messages },
+        })
     }
 
     /// Appends what was checked. See [`Log::append`].
-    pub(crate) fn send(&self, checked: Checked, done: Done, wake: &Arc<Signal>) -> Result<(), (Checked, Done)> {
+    pub(crate) fn send(
+        &self,
+        checked: Checked,
+        done: Done,
+        wake: &Arc<Signal>,
+    ) -> Result<(), (Checked, Done)> {
         match self.log.append(checked.record, done, wake) {
             Ok(()) => Ok(()),
             Err(Full(record, done)) => Err((Checked { record }, done)),
@@ -72,8 +84,15 @@ impl Chat {
         match outcome {
             Outcome::Appended => None,
             Outcome::Refused { index, id, reason } => {
-                let array = matches!(Destination::parse(destination), Ok(Destination::RoomBatch(_)));
-                Some(Refusal::from(reason).at(array.then_some(index), id).on(destination))
+                let array = matches!(
+                    Destination::parse(destination),
+                    Ok(Destination::RoomBatch(_))
+                );
+                Some(
+                    Refusal::from(reason)
+                        .at(array.then_some(index), id)
+                        .on(destination),
+                )
             }
             Outcome::Failed => Some(Refusal::unavailable().on(destination)),
         }
@@ -87,7 +106,8 @@ impl Chat {
     }
 
     fn one(&self, room: Option<RoomId>, body: &[u8]) -> Result<NewMessage, Refusal> {
-        let draft: Draft = serde_json::from_slice(body).map_err(|error| Refusal::not_json(&error))?;
+        let draft: Draft =
+            serde_json::from_slice(body).map_err(|error| Refusal::not_json(&error))?;
         self.message(draft, room)
     }
 
@@ -98,7 +118,8 @@ impl Chat {
             return Err(Refusal::array_length(ARRAY_MESSAGES_MAX));
         }
         let parse = |(index, draft)| {
-            self.message(draft, Some(room)).map_err(|refusal| refusal.at(Some(index), None))
+            self.message(draft, Some(room))
+                .map_err(|refusal| refusal.at(Some(index), None))
         };
         drafts.into_iter().enumerate().map(parse).collect()
     }
@@ -123,12 +144,21 @@ pub(crate) fn answer<T: Send + 'static>(sender: oneshot::Sender<T>) -> Box<dyn F
 
 /// Encodes one MESSAGE of a destination that is a state or a queue, not a log: everything after
 /// its `subscription` header.
-pub(crate) fn encode(destination: &Destination, content_type: &str, message_id: u64, body: &[u8]) -> Bytes {
+pub(crate) fn encode(
+    destination: &Destination,
+    content_type: &str,
+    message_id: u64,
+    body: &[u8],
+) -> Bytes {
     let mut out = Vec::with_capacity(body.len() + 160);
     let destination = destination.to_string();
     let message_id = message_id.to_string();
     shared::stomp::message_rest(
-        &[("destination", &destination), ("content-type", content_type), ("message-id", &message_id)],
+        &[
+            ("destination", &destination),
+            ("content-type", content_type),
+            ("message-id", &message_id),
+        ],
         body,
         &mut out,
     )

@@ -42,15 +42,27 @@ impl Refusal {
     }
 
     pub(super) fn not_json(error: &serde_json::Error) -> Self {
-        Self::new(400, "Malformed JSON", format!("the body is not the JSON expected here: {error}"))
+        Self::new(
+            400,
+            "Malformed JSON",
+            format!("the body is not the JSON expected here: {error}"),
+        )
     }
 
     pub(super) fn no_such_room() -> Self {
-        Self::new(404, "No such room", "there is no such room; GET /chat/rooms lists them")
+        Self::new(
+            404,
+            "No such room",
+            "there is no such room; GET /chat/rooms lists them",
+        )
     }
 
     pub(super) fn no_such_destination() -> Self {
-        Self::new(404, "No such destination", "nothing can be sent to this destination")
+        Self::new(
+            404,
+            "No such destination",
+            "nothing can be sent to this destination",
+        )
     }
 
     pub(super) fn out_of_bounds(error: &InvalidDraft) -> Self {

@@ -86,7 +86,9 @@ impl Offset {
             "offset" => value.parse().ok().map(Offset::Seq),
             "timestamp" => {
                 let seconds = value.parse().ok()?;
-                OffsetDateTime::from_unix_timestamp(seconds).ok().map(Offset::Time)
+                OffsetDateTime::from_unix_timestamp(seconds)
+                    .ok()
+                    .map(Offset::Time)
             }
             _ => None,
         }
@@ -132,7 +134,10 @@ impl Subscriptions {
             Ok(Destination::Rooms) => {
                 let version = self.chat.board.version();
                 self.chat.board.follow(&self.mailbox.signal);
-                self.board.push(BoardCursor { subscription, version });
+                self.board.push(BoardCursor {
+                    subscription,
+                    version,
+                });
                 Ok(())
             }
             Ok(Destination::Errors) => {
@@ -166,7 +171,13 @@ impl Subscriptions {
         } else {
             false
         };
-        self.rooms.push(Cursor { subscription, room, next, waiting, page: None });
+        self.rooms.push(Cursor {
+            subscription,
+            room,
+            next,
+            waiting,
+            page: None,
+        });
     }
 
     fn reply_to<V: 'static>(
@@ -177,7 +188,10 @@ impl Subscriptions {
         let mailbox = Arc::clone(&self.mailbox);
         Box::new(move |answer| {
             let answer = answer.map(found);
-            mailbox.put(Reply::Page(Page { subscription, answer }));
+            mailbox.put(Reply::Page(Page {
+                subscription,
+                answer,
+            }));
         })
     }
 
@@ -213,7 +227,10 @@ impl Subscriptions {
 
     /// Takes what the store answered. A busy store is asked again at the next [`Self::fill`].
     pub(super) fn take_page(&mut self, page: Page) -> Result<(), StoreError> {
-        let cursor = self.rooms.iter_mut().find(|cursor| cursor.subscription == page.subscription);
+        let cursor = self
+            .rooms
+            .iter_mut()
+            .find(|cursor| cursor.subscription == page.subscription);
         // The subscription may have ended meanwhile.
         let Some(cursor) = cursor else { return Ok(()) };
         cursor.waiting = false;
@@ -236,12 +253,19 @@ impl Subscriptions {
     pub(super) fn encode_error(&mut self, refusal: &Refusal) -> Encoded {
         self.errors_sent += 1;
         let content_type = "application/problem+json";
-        chat::encode(&Destination::Errors, content_type, self.errors_sent, &refusal.to_json())
+        chat::encode(
+            &Destination::Errors,
+            content_type,
+            self.errors_sent,
+            &refusal.to_json(),
+        )
     }
 
     /// Whether [`Self::fill`] would find something.
     pub(super) fn has_more(&self) -> bool {
-        self.rooms.iter().any(|cursor| !cursor.waiting && cursor.next < cursor.room.end())
+        self.rooms
+            .iter()
+            .any(|cursor| !cursor.waiting && cursor.next < cursor.room.end())
     }
 
     /// Delivers what follows the cursors, each in its turn, until `bytes_max` wait for the socket.
@@ -258,7 +282,11 @@ impl Subscriptions {
             self.turn = (self.turn + 1) % self.rooms.len();
             let before = self.rooms[self.turn].next;
             self.take_turn(session, transport, now, bytes_max);
-            idle = if self.rooms[self.turn].next == before { idle + 1 } else { 0 };
+            idle = if self.rooms[self.turn].next == before {
+                idle + 1
+            } else {
+                0
+            };
         }
     }
 

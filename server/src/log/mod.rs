@@ -47,7 +47,10 @@ pub(crate) struct Record {
 impl Record {
     /// What it weighs in the queue, in bytes.
     fn weight(&self) -> usize {
-        self.messages.iter().map(|message| 256 + message.weight()).sum()
+        self.messages
+            .iter()
+            .map(|message| 256 + message.weight())
+            .sum()
     }
 }
 
@@ -141,7 +144,11 @@ pub(crate) trait Log: Send + Sync {
     fn append(&self, record: Record, done: Done, wake: &Arc<Signal>) -> Result<(), Full>;
 
     /// Makes a room; `done` is called when it is on disk.
-    fn create_room(&self, name: RoomName, done: Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>);
+    fn create_room(
+        &self,
+        name: RoomName,
+        done: Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>,
+    );
 
     /// Frees the names of a session that has ended. What it sent before stays in order before this.
     fn release(&self, session: SessionNumber);

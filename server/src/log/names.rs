@@ -70,7 +70,11 @@ impl Names {
         kind: MessageType,
     ) -> Result<Admission, Reason> {
         let key = NameKey::of(sender);
-        let bound = self.bound.get(&origin.session).and_then(|rooms| rooms.get(&room)).cloned();
+        let bound = self
+            .bound
+            .get(&origin.session)
+            .and_then(|rooms| rooms.get(&room))
+            .cloned();
         if bound.as_ref().is_some_and(|bound| *bound != key) {
             return Err(Reason::NameDiffers);
         }
@@ -94,7 +98,11 @@ impl Names {
                 next.present = false;
                 next.sessions.remove(&origin.session);
                 self.set(place, next, origin.session, None);
-                Ok(if was_present { Admission::Store } else { Admission::Pass })
+                Ok(if was_present {
+                    Admission::Store
+                } else {
+                    Admission::Pass
+                })
             }
             MessageType::Enter | MessageType::Talk => {
                 next.present |= kind == MessageType::Enter;
@@ -102,7 +110,11 @@ impl Names {
                 let key = place.1.clone();
                 self.set(place, next, origin.session, Some(key));
                 let again = kind == MessageType::Enter && was_present;
-                Ok(if again { Admission::Pass } else { Admission::Store })
+                Ok(if again {
+                    Admission::Pass
+                } else {
+                    Admission::Store
+                })
             }
         }
     }
@@ -127,18 +139,30 @@ impl Names {
     /// Undoes what was admitted since [`Names::mark`].
     pub(super) fn undo_to_mark(&mut self) {
         while self.journal.len() > self.mark {
-            let Some(Undo { place, holder, session, bound }) = self.journal.pop() else { break };
+            let Some(Undo {
+                place,
+                holder,
+                session,
+                bound,
+            }) = self.journal.pop()
+            else {
+                break;
+            };
             self.set(place, holder.unwrap_or_default(), session, bound);
         }
     }
 
     /// Frees the names of a session; gives the rooms whose number of people present changed.
     pub(super) fn release(&mut self, session: SessionNumber) -> Vec<i64> {
-        let Some(rooms) = self.bound.remove(&session) else { return Vec::new() };
+        let Some(rooms) = self.bound.remove(&session) else {
+            return Vec::new();
+        };
         let mut changed = Vec::new();
         for (room, key) in rooms {
             let place = (room, key);
-            let Some(mut holder) = self.holders.get(&place).cloned() else { continue };
+            let Some(mut holder) = self.holders.get(&place).cloned() else {
+                continue;
+            };
             let before = self.present_in(room);
             holder.sessions.remove(&session);
             self.set(place, holder, session, None);
@@ -154,12 +178,21 @@ impl Names {
         self.present.get(&room).copied().unwrap_or(0)
     }
 
-    fn set(&mut self, place: (i64, NameKey), mut holder: Holder, session: SessionNumber, bound: Option<NameKey>) {
+    fn set(
+        &mut self,
+        place: (i64, NameKey),
+        mut holder: Holder,
+        session: SessionNumber,
+        bound: Option<NameKey>,
+    ) {
         let room = place.0;
         if holder.sessions.is_empty() {
             holder.present = false;
         }
-        let was = self.holders.get(&place).is_some_and(|holder| holder.present);
+        let was = self
+            .holders
+            .get(&place)
+            .is_some_and(|holder| holder.present);
         let count = self.present.entry(room).or_default();
         *count = *count + u64::from(holder.present) - u64::from(was);
         if *count == 0 {
@@ -195,11 +228,17 @@ mod tests {
     const LEAVE: MessageType = MessageType::Leave;
 
     fn browser(session: u64, guest: u128) -> Origin {
-        Origin { session, guest: Some(Uuid::from_u128(guest)) }
+        Origin {
+            session,
+            guest: Some(Uuid::from_u128(guest)),
+        }
     }
 
     fn program(session: u64) -> Origin {
-        Origin { session, guest: None }
+        Origin {
+            session,
+            guest: None,
+        }
     }
 
     #[test]
@@ -211,7 +250,12 @@ mod tests {
             (browser(2, 1), "영희", ENTER, Ok(Pass)),
             (browser(3, 2), "영희", TALK, Err(Reason::NameTaken)),
             (browser(3, 2), "영\u{200B}희", TALK, Err(Reason::NameTaken)),
-            (browser(3, 2), "\u{110B}\u{1167}\u{11BC}희", TALK, Err(Reason::NameTaken)),
+            (
+                browser(3, 2),
+                "\u{110B}\u{1167}\u{11BC}희",
+                TALK,
+                Err(Reason::NameTaken),
+            ),
             (program(4), "영희", TALK, Err(Reason::NameTaken)),
             (browser(1, 1), "철수", TALK, Err(Reason::NameDiffers)),
             (browser(1, 1), "영희", LEAVE, Ok(Store)),
@@ -225,7 +269,11 @@ mod tests {
         let mut names = Names::default();
         for (index, (origin, name, kind, expected)) in steps.iter().enumerate() {
             let sender = Sender::parse(name).unwrap();
-            assert_eq!(names.admit(1, *origin, &sender, *kind), *expected, "step {index}");
+            assert_eq!(
+                names.admit(1, *origin, &sender, *kind),
+                *expected,
+                "step {index}"
+            );
             names.keep();
         }
         assert_eq!(names.present_in(1), 1);
@@ -245,7 +293,10 @@ mod tests {
         names.admit(1, program(1), &a, LEAVE).unwrap();
         names.admit(1, program(1), &b, ENTER).unwrap();
         names.undo();
-        assert_eq!(names.admit(1, program(1), &b, TALK), Err(Reason::NameDiffers));
+        assert_eq!(
+            names.admit(1, program(1), &b, TALK),
+            Err(Reason::NameDiffers)
+        );
         assert_eq!(names.admit(1, program(1), &a, ENTER), Ok(Admission::Pass));
         assert_eq!(names.present_in(1), 1);
     }

@@ -11,7 +11,9 @@ use uuid::Uuid;
 use super::names::{Admission, Names};
 use super::sqlite::{Stored, Writer};
 use super::tail::{Figures, lock};
-use super::{Batch, Done, Full, Observer, Outcome, Reason, Record, Room, SessionNumber, Signal, StoreError};
+use super::{
+    Batch, Done, Full, Observer, Outcome, Reason, Record, Room, SessionNumber, Signal, StoreError,
+};
 
 /// The most records that wait to be appended.
 const QUEUE_RECORDS_MAX: usize = 16_384;
@@ -51,7 +53,12 @@ struct QueueState {
 
 impl Queue {
     /// Adds a record, or gives it back when too much waits.
-    pub(super) fn append(&self, record: Record, done: Done, wake: &Arc<Signal>) -> Result<(), Full> {
+    pub(super) fn append(
+        &self,
+        record: Record,
+        done: Done,
+        wake: &Arc<Signal>,
+    ) -> Result<(), Full> {
         let mut state = lock(&self.state);
         if state.stopping {
             drop(state);
@@ -104,7 +111,10 @@ impl Queue {
             if state.stopping {
                 return false;
             }
-            state = self.filled.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = self
+                .filled
+                .wait(state)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         let count = state.commands.len().min(BATCH_MAX);
         batch.extend(state.commands.drain(..count));
@@ -174,17 +184,21 @@ impl Orderer {
                     let outcome = if failed {
                         Outcome::Failed
                     } else {
-                        self.append(record, now, &mut staged).unwrap_or_else(|error| {
-                            report(&error);
-                            failed = true;
-                            Outcome::Failed
-                        })
+                        self.append(record, now, &mut staged)
+                            .unwrap_or_else(|error| {
+                                report(&error);
+                                failed = true;
+                                Outcome::Failed
+                            })
                     };
                     appended.push((done, outcome));
                 }
                 Command::CreateRoom(name, done) => match self.writer.insert_room(&name, now) {
                     Ok((number, id)) if !failed => {
-                        let figures = Figures { end: 1, ..Figures::default() };
+                        let figures = Figures {
+                            end: 1,
+                            ..Figures::default()
+                        };
                         let budget = Arc::clone(&self.budget);
                         let room = Room::new(number, id, name, now, figures, budget);
                         made.push((done, Arc::new(room)));
@@ -200,7 +214,9 @@ impl Orderer {
             }
         }
         if !failed {
-            let figures = staged.values().map(|staged| (staged.room.number, staged.figures));
+            let figures = staged
+                .values()
+                .map(|staged| (staged.room.number, staged.figures));
             failed = self.writer.commit(figures).inspect_err(report).is_err();
         }
         self.healthy.store(!failed, Ordering::Relaxed);
@@ -240,7 +256,10 @@ impl Orderer {
     }
 
     /// Decides on every message of a record: to be stored in that room, or nothing to store.
-    #[expect(clippy::type_complexity, reason = "a decision for each message, or the first refusal")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "a decision for each message, or the first refusal"
+    )]
     fn admit(
         &mut self,
         record: &Record,
@@ -266,13 +285,20 @@ impl Orderer {
         message: &NewMessage,
         seen: &mut Vec<(RoomId, MessageId)>,
     ) -> rusqlite::Result<Result<Option<Arc<Room>>, Reason>> {
-        let room = super::sqlite::read_lock(&self.rooms).by_id.get(&message.room_id).cloned();
-        let Some(room) = room else { return Ok(Err(Reason::NoSuchRoom)) };
+        let room = super::sqlite::read_lock(&self.rooms)
+            .by_id
+            .get(&message.room_id)
+            .cloned();
+        let Some(room) = room else {
+            return Ok(Err(Reason::NoSuchRoom));
+        };
         let kind = message.body.kind();
         let mut repeat = false;
         if let Some(id) = message.id {
             match self.writer.sender_of(room.number, id)? {
-                Some(sender) if sender != message.sender.as_str() => return Ok(Err(Reason::IdTaken)),
+                Some(sender) if sender != message.sender.as_str() => {
+                    return Ok(Err(Reason::IdTaken));
+                }
                 Some(_) => repeat = true,
                 None => {
                     repeat = seen.contains(&(message.room_id, id));
@@ -280,7 +306,10 @@ impl Orderer {
                 }
             }
         }
-        match self.names.admit(room.number, record.origin, &message.sender, kind) {
+        match self
+            .names
+            .admit(room.number, record.origin, &message.sender, kind)
+        {
             Err(reason) => Ok(Err(reason)),
             Ok(Admission::Store) if !repeat => Ok(Ok(Some(room))),
             Ok(_) => Ok(Ok(None)),
@@ -296,7 +325,11 @@ impl Orderer {
     ) -> rusqlite::Result<()> {
         let staged = staged.entry(room.number).or_insert_with(|| {
             let figures = room.figures();
-            Staged { room: Arc::clone(room), batch: Batch::new(figures.end), figures }
+            Staged {
+                room: Arc::clone(room),
+                batch: Batch::new(figures.end),
+                figures,
+            }
         });
         let kind = message.body.kind();
         let stored = ChatMessage {
@@ -308,7 +341,10 @@ impl Orderer {
             seq: staged.figures.end,
             sent_at: now,
         };
-        self.writer.insert_message(&Stored { room: room.number, message: &stored })?;
+        self.writer.insert_message(&Stored {
+            room: room.number,
+            message: &stored,
+        })?;
         staged.figures.end += 1;
         if kind == MessageType::Talk {
             staged.figures.message_count += 1;
@@ -318,7 +354,12 @@ impl Orderer {
         Ok(())
     }
 
-    fn show(&mut self, staged: BTreeMap<i64, Staged>, made: Vec<(RoomDone, Arc<Room>)>, failed: bool) {
+    fn show(
+        &mut self,
+        staged: BTreeMap<i64, Staged>,
+        made: Vec<(RoomDone, Arc<Room>)>,
+        failed: bool,
+    ) {
         if failed {
             for (done, _) in made {
                 done(Err(StoreError::Unavailable));
@@ -336,7 +377,10 @@ impl Orderer {
         }
         for (number, staged) in staged {
             let participant_count = self.names.present_in(number);
-            let figures = Figures { participant_count, ..staged.figures };
+            let figures = Figures {
+                participant_count,
+                ..staged.figures
+            };
             staged.room.publish(staged.batch, figures);
             self.observer.changed(&staged.room);
         }
@@ -347,7 +391,9 @@ impl Orderer {
             for number in self.names.release(session) {
                 let rooms = super::sqlite::read_lock(&self.rooms);
                 // Rooms are numbered from 1 in the order of their creation.
-                let found = rooms.in_order.binary_search_by_key(&number, |room| room.number);
+                let found = rooms
+                    .in_order
+                    .binary_search_by_key(&number, |room| room.number);
                 if let Ok(index) = found {
                     let room = &rooms.in_order[index];
                     room.set_participant_count(self.names.present_in(number));

@@ -72,7 +72,10 @@ impl Readers {
                 std::thread::spawn(move || shared.run(&connection, &healthy))
             })
             .collect();
-        Readers { shared, threads: Mutex::new(threads) }
+        Readers {
+            shared,
+            threads: Mutex::new(threads),
+        }
     }
 
     /// Answers what waits, then stops.
@@ -93,7 +96,9 @@ impl Readers {
         done: Box<dyn FnOnce(Result<Vec<ChatMessage>, StoreError>) + Send>,
     ) {
         let room = Arc::clone(room);
-        self.ask(done, move |connection| read_history(connection, &room, range));
+        self.ask(done, move |connection| {
+            read_history(connection, &room, range)
+        });
     }
 
     pub(super) fn seq_at(
@@ -103,7 +108,9 @@ impl Readers {
         done: Box<dyn FnOnce(Result<u64, StoreError>) + Send>,
     ) {
         let room = Arc::clone(room);
-        self.ask(done, move |connection| read_seq_at(connection, &room, millis(time)));
+        self.ask(done, move |connection| {
+            read_seq_at(connection, &room, millis(time))
+        });
     }
 
     pub(super) fn page(&self, room: &Arc<Room>, seq: u64, done: PageDone) {
@@ -132,7 +139,9 @@ impl Readers {
         let room = Arc::clone(room);
         let shared = Arc::clone(&self.shared);
         let answer = move |page| shared.answer_page(key, page);
-        self.ask(Box::new(answer), move |connection| read_page(connection, &room, first));
+        self.ask(Box::new(answer), move |connection| {
+            read_page(connection, &room, first)
+        });
     }
 
     fn ask<T: 'static>(
@@ -142,20 +151,25 @@ impl Readers {
     ) {
         let mut jobs = lock(&self.shared.jobs);
         if jobs.stopping || jobs.queue.len() >= JOBS_MAX {
-            let error = if jobs.stopping { StoreError::Unavailable } else { StoreError::Busy };
+            let error = if jobs.stopping {
+                StoreError::Unavailable
+            } else {
+                StoreError::Busy
+            };
             drop(jobs);
             return done(Err(error));
         }
-        jobs.queue.push_back(Box::new(move |connection| match read(connection) {
-            Ok(value) => {
-                done(Ok(value));
-                Ok(())
-            }
-            Err(error) => {
-                done(Err(StoreError::Unavailable));
-                Err(error)
-            }
-        }));
+        jobs.queue
+            .push_back(Box::new(move |connection| match read(connection) {
+                Ok(value) => {
+                    done(Ok(value));
+                    Ok(())
+                }
+                Err(error) => {
+                    done(Err(StoreError::Unavailable));
+                    Err(error)
+                }
+            }));
         drop(jobs);
         self.shared.filled.notify_one();
     }
@@ -172,7 +186,10 @@ impl Shared {
                 if jobs.stopping {
                     return;
                 }
-                jobs = self.filled.wait(jobs).unwrap_or_else(std::sync::PoisonError::into_inner);
+                jobs = self
+                    .filled
+                    .wait(jobs)
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
             };
             drop(jobs);
             if let Err(error) = job(connection) {
@@ -208,7 +225,9 @@ impl Pages {
             self.oldest_first.push_back(key);
         }
         while self.bytes > CACHE_BYTES_MAX {
-            let Some(oldest) = self.oldest_first.pop_front() else { break };
+            let Some(oldest) = self.oldest_first.pop_front() else {
+                break;
+            };
             self.bytes -= self.cache.remove(&oldest).map_or(0, |page| page.len());
         }
     }
@@ -231,7 +250,10 @@ fn read_page(connection: &Connection, room: &Room, first: u64) -> rusqlite::Resu
     while let Some(row) = rows.next()? {
         let message = read_message(row, room.id)?;
         if message.seq != page.end() {
-            return Err(rusqlite::Error::IntegralValueOutOfRange(0, message.seq.cast_signed()));
+            return Err(rusqlite::Error::IntegralValueOutOfRange(
+                0,
+                message.seq.cast_signed(),
+            ));
         }
         page.push(|out| super::encode(&message, out));
         if page.len() > PAGE_BYTES_MAX {
@@ -246,14 +268,22 @@ fn read_history(
     room: &Room,
     range: Range,
 ) -> rusqlite::Result<Vec<ChatMessage>> {
-    let end = room.end().min(range.before.unwrap_or(u64::MAX)).min(i64::MAX as u64);
+    let end = room
+        .end()
+        .min(range.before.unwrap_or(u64::MAX))
+        .min(i64::MAX as u64);
     let after = range.after.unwrap_or(0).min(i64::MAX as u64);
     let order = if range.after.is_some() { "ASC" } else { "DESC" };
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {MESSAGE_COLUMNS} FROM message
          WHERE room = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq {order} LIMIT ?4"
     ))?;
-    let bounds = params![room.number, after.cast_signed(), end.cast_signed(), range.limit];
+    let bounds = params![
+        room.number,
+        after.cast_signed(),
+        end.cast_signed(),
+        range.limit
+    ];
     let rows = statement.query_map(bounds, |row| read_message(row, room.id))?;
     let mut messages = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     if range.after.is_none() {

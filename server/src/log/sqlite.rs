@@ -66,7 +66,9 @@ CREATE UNIQUE INDEX message_by_id ON message (id, room);
 #[derive(Debug, Error)]
 pub(crate) enum OpenError {
     /// The directory or a file in it cannot be made or read.
-    #[error("cannot use the data directory {path}: {source}. Check that it exists, is writable and that the disk has room")]
+    #[error(
+        "cannot use the data directory {path}: {source}. Check that it exists, is writable and that the disk has room"
+    )]
     Io {
         /// The path.
         path: PathBuf,
@@ -74,13 +76,17 @@ pub(crate) enum OpenError {
         source: std::io::Error,
     },
     /// Another process has it.
-    #[error("the data directory {0} is in use by another sarangbang process. Stop that one, or give this one another --data-dir")]
+    #[error(
+        "the data directory {0} is in use by another sarangbang process. Stop that one, or give this one another --data-dir"
+    )]
     Locked(PathBuf),
     /// Something else's database.
     #[error("{0} is not a sarangbang database. It is left as it is; give another --data-dir")]
     Foreign(PathBuf),
     /// A newer program's database.
-    #[error("{path} was written by a newer sarangbang (format {found}; this one reads up to {SCHEMA_VERSION}). It is left as it is; run the newer program")]
+    #[error(
+        "{path} was written by a newer sarangbang (format {found}; this one reads up to {SCHEMA_VERSION}). It is left as it is; run the newer program"
+    )]
     Newer {
         /// The file.
         path: PathBuf,
@@ -88,7 +94,9 @@ pub(crate) enum OpenError {
         found: i32,
     },
     /// A damaged database.
-    #[error("{path} is damaged: {detail}. It is left as it is; restore it from a backup, or give another --data-dir")]
+    #[error(
+        "{path} is damaged: {detail}. It is left as it is; restore it from a backup, or give another --data-dir"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -125,7 +133,10 @@ impl Sqlite {
         let lock = lock_directory(data_dir)?;
         let path = data_dir.join("sarangbang.db");
         let (connection, rooms, latest) = open_checked(&path)?;
-        let failed = |source| OpenError::Store { path: path.clone(), source };
+        let failed = |source| OpenError::Store {
+            path: path.clone(),
+            source,
+        };
         let readers = (0..READERS)
             .map(|_| open_reader(&path))
             .collect::<rusqlite::Result<Vec<_>>>()
@@ -147,7 +158,10 @@ impl Sqlite {
         let thread = std::thread::Builder::new()
             .name("log".into())
             .spawn(move || orderer.run())
-            .map_err(|source| OpenError::Io { path: data_dir.to_owned(), source })?;
+            .map_err(|source| OpenError::Io {
+                path: data_dir.to_owned(),
+                source,
+            })?;
         Ok(Sqlite {
             queue,
             rooms,
@@ -164,7 +178,11 @@ impl Log for Sqlite {
         self.queue.append(record, done, wake)
     }
 
-    fn create_room(&self, name: RoomName, done: Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>) {
+    fn create_room(
+        &self,
+        name: RoomName,
+        done: Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>,
+    ) {
         self.queue.command(Command::CreateRoom(name, done));
     }
 
@@ -222,10 +240,18 @@ impl Log for Sqlite {
 }
 
 fn lock_directory(data_dir: &Path) -> Result<File, OpenError> {
-    let failed = |source| OpenError::Io { path: data_dir.to_owned(), source };
+    let failed = |source| OpenError::Io {
+        path: data_dir.to_owned(),
+        source,
+    };
     std::fs::create_dir_all(data_dir).map_err(failed)?;
     let path = data_dir.join("sarangbang.lock");
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(data_dir.to_owned())),
@@ -246,9 +272,15 @@ fn open_checked(path: &Path) -> Result<(Connection, Vec<RoomRow>, OffsetDateTime
     check_header(path)?;
     let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-            OpenError::Damaged { path: path.to_owned(), detail: source.to_string() }
+            OpenError::Damaged {
+                path: path.to_owned(),
+                detail: source.to_string(),
+            }
         }
-        _ => OpenError::Store { path: path.to_owned(), source },
+        _ => OpenError::Store {
+            path: path.to_owned(),
+            source,
+        },
     };
     let mut connection = Connection::open(path).map_err(failed)?;
     let (application, version, tables) = connection
@@ -257,23 +289,39 @@ fn open_checked(path: &Path) -> Result<(Connection, Vec<RoomRow>, OffsetDateTime
                     (SELECT user_version FROM pragma_user_version),
                     (SELECT count(*) FROM sqlite_schema)",
             [],
-            |row| Ok((row.get::<_, i32>(0)?, row.get::<_, i32>(1)?, row.get::<_, i64>(2)?)),
+            |row| {
+                Ok((
+                    row.get::<_, i32>(0)?,
+                    row.get::<_, i32>(1)?,
+                    row.get::<_, i64>(2)?,
+                ))
+            },
         )
         .map_err(failed)?;
     match (application, version) {
         (0, 0) if tables == 0 => {}
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
-            return Err(OpenError::Newer { path: path.to_owned(), found });
+            return Err(OpenError::Newer {
+                path: path.to_owned(),
+                found,
+            });
         }
         (APPLICATION_ID, SCHEMA_VERSION) => {}
         (APPLICATION_ID, _) => {
             let detail = format!("its format {version} never was");
-            return Err(OpenError::Damaged { path: path.to_owned(), detail });
+            return Err(OpenError::Damaged {
+                path: path.to_owned(),
+                detail,
+            });
         }
         _ => return Err(OpenError::Foreign(path.to_owned())),
     }
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(failed)?;
+    connection
+        .pragma_update(None, "synchronous", "FULL")
+        .map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(32);
     if tables == 0 {
         create_schema(&mut connection).map_err(failed)?;
@@ -281,25 +329,37 @@ fn open_checked(path: &Path) -> Result<(Connection, Vec<RoomRow>, OffsetDateTime
     let rooms = read_rooms(&connection).map_err(failed)?;
     let latest = check_newest(&connection, &rooms)
         .map_err(failed)?
-        .map_err(|detail| OpenError::Damaged { path: path.to_owned(), detail })?;
+        .map_err(|detail| OpenError::Damaged {
+            path: path.to_owned(),
+            detail,
+        })?;
     Ok((connection, rooms, latest))
 }
 
 /// Looks at the file's first bytes before SQLite may touch it (SQLite file format, section 1.3).
 fn check_header(path: &Path) -> Result<(), OpenError> {
-    let failed = |source| OpenError::Io { path: path.to_owned(), source };
+    let failed = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
     let mut header = Vec::with_capacity(16);
-    file.by_ref().take(16).read_to_end(&mut header).map_err(failed)?;
+    file.by_ref()
+        .take(16)
+        .read_to_end(&mut header)
+        .map_err(failed)?;
     if header.is_empty() || header == b"SQLite format 3\0" {
         return Ok(());
     }
     let detail = "it does not begin as a SQLite database does".to_owned();
-    Err(OpenError::Damaged { path: path.to_owned(), detail })
+    Err(OpenError::Damaged {
+        path: path.to_owned(),
+        detail,
+    })
 }
 
 fn create_schema(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -355,7 +415,9 @@ fn check_newest(
             .binary_search_by_key(&number, |room| room.number)
             .map(|index| rooms[index].figures.end);
         if end != Ok(seq + 1) {
-            return Ok(Err(format!("room {number} does not end with its newest message {seq}")));
+            return Ok(Err(format!(
+                "room {number} does not end with its newest message {seq}"
+            )));
         }
     }
     Ok(Ok(latest))
@@ -365,7 +427,14 @@ fn rooms_of(rows: Vec<RoomRow>, budget: &Arc<RingBudget>) -> Rooms {
     let mut rooms = Rooms::default();
     for row in rows {
         let budget = Arc::clone(budget);
-        let room = Room::new(row.number, row.id, row.name, row.created_at, row.figures, budget);
+        let room = Room::new(
+            row.number,
+            row.id,
+            row.name,
+            row.created_at,
+            row.figures,
+            budget,
+        );
         let room = Arc::new(room);
         rooms.by_id.insert(room.id, Arc::clone(&room));
         rooms.in_order.push(room);
@@ -393,7 +462,10 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn begin(&self) -> rusqlite::Result<()> {
-        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)
+        self.connection
+            .prepare_cached("BEGIN IMMEDIATE")?
+            .execute([])
+            .map(drop)
     }
 
     pub(super) fn insert_room(
@@ -451,7 +523,10 @@ impl Writer {
                 figures.last_message_at.map(millis),
             ])?;
         }
-        self.connection.prepare_cached("COMMIT")?.execute([]).map(drop)
+        self.connection
+            .prepare_cached("COMMIT")?
+            .execute([])
+            .map(drop)
     }
 
     pub(super) fn roll_back(&self) {

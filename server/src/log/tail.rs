@@ -56,13 +56,17 @@ pub(crate) struct Batch {
 impl Batch {
     /// Makes an empty batch that begins at `first`.
     pub(crate) fn new(first: u64) -> Self {
-        Batch { first, ..Batch::default() }
+        Batch {
+            first,
+            ..Batch::default()
+        }
     }
 
     /// Adds the next entry, which `write` appends to the bytes.
     pub(crate) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
-        self.ends.push(u32::try_from(self.bytes.len()).expect("a batch is far below 4 GiB"));
+        self.ends
+            .push(u32::try_from(self.bytes.len()).expect("a batch is far below 4 GiB"));
     }
 
     /// One past the `seq` of the last entry.
@@ -74,8 +78,15 @@ impl Batch {
     pub(crate) fn entries_from(&self, seq: u64) -> impl Iterator<Item = (u64, &[u8])> {
         let skipped = seq.saturating_sub(self.first) as usize;
         (skipped..self.ends.len()).map(move |index| {
-            let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-            (self.first + index as u64, &self.bytes[start..self.ends[index] as usize])
+            let start = if index == 0 {
+                0
+            } else {
+                self.ends[index - 1] as usize
+            };
+            (
+                self.first + index as u64,
+                &self.bytes[start..self.ends[index] as usize],
+            )
         })
     }
 
@@ -226,13 +237,19 @@ impl Room {
         ring.bytes += weight;
         let total = self.budget.0.fetch_add(weight, Ordering::Relaxed) + weight;
         ring.batches.push_back(batch);
-        let bytes_max = if total > RINGS_BYTES_MAX { weight } else { RING_BYTES_MAX.max(weight) };
+        let bytes_max = if total > RINGS_BYTES_MAX {
+            weight
+        } else {
+            RING_BYTES_MAX.max(weight)
+        };
         self.drop_oldest(ring, bytes_max);
     }
 
     fn drop_oldest(&self, ring: &mut Ring, bytes_max: usize) {
         while ring.bytes > bytes_max {
-            let Some(batch) = ring.batches.pop_front() else { break };
+            let Some(batch) = ring.batches.pop_front() else {
+                break;
+            };
             ring.bytes -= batch.weight();
             self.budget.0.fetch_sub(batch.weight(), Ordering::Relaxed);
         }
@@ -246,7 +263,10 @@ impl Room {
     /// Undoes one [`Room::follow`].
     pub(crate) fn unfollow(&self, signal: &Arc<Signal>) {
         let mut followers = lock(&self.followers);
-        if let Some(index) = followers.iter().position(|other| Arc::ptr_eq(other, signal)) {
+        if let Some(index) = followers
+            .iter()
+            .position(|other| Arc::ptr_eq(other, signal))
+        {
             followers.swap_remove(index);
         }
         if followers.capacity() > 64 && followers.len() < followers.capacity() / 4 {
@@ -273,9 +293,19 @@ mod tests {
     use super::*;
 
     fn room(end: u64) -> Room {
-        let figures = Figures { end, ..Figures::default() };
+        let figures = Figures {
+            end,
+            ..Figures::default()
+        };
         let name = RoomName::parse("방").unwrap();
-        Room::new(1, RoomId(Uuid::nil()), name, OffsetDateTime::UNIX_EPOCH, figures, Arc::default())
+        Room::new(
+            1,
+            RoomId(Uuid::nil()),
+            name,
+            OffsetDateTime::UNIX_EPOCH,
+            figures,
+            Arc::default(),
+        )
     }
 
     fn publish(room: &Room, entries: &[&[u8]]) {
@@ -283,7 +313,10 @@ mod tests {
         for entry in entries {
             batch.push(|out| out.extend_from_slice(entry));
         }
-        let figures = Figures { end: batch.end(), ..room.figures() };
+        let figures = Figures {
+            end: batch.end(),
+            ..room.figures()
+        };
         room.publish(batch, figures);
     }
 
@@ -295,8 +328,13 @@ mod tests {
         assert!(matches!(room.read(4, 100), Read::Behind));
         publish(&room, &[b"five", b"six"]);
         publish(&room, &[b"seven"]);
-        let Read::Batches(batches) = room.read(6, 100) else { panic!("expected batches") };
-        let entries: Vec<_> = batches.iter().flat_map(|batch| batch.entries_from(6)).collect();
+        let Read::Batches(batches) = room.read(6, 100) else {
+            panic!("expected batches")
+        };
+        let entries: Vec<_> = batches
+            .iter()
+            .flat_map(|batch| batch.entries_from(6))
+            .collect();
         assert_eq!(entries, [(6, &b"six"[..]), (7, b"seven")]);
     }
 

@@ -10,8 +10,18 @@ const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 async fn rooms_are_made_listed_and_found() {
     let server = TestServer::start(&[]).await;
     let answer = request(server.address, "GET", "/", &[], "").await;
-    assert_eq!((answer.status, answer.header("location")), (303, Some("/chat/room")));
-    let answer = request(server.address, "POST", "/chat/room", &JSON, r#"{"roomName":" 첫 방 "}"#).await;
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (303, Some("/chat/room"))
+    );
+    let answer = request(
+        server.address,
+        "POST",
+        "/chat/room",
+        &JSON,
+        r#"{"roomName":" 첫 방 "}"#,
+    )
+    .await;
     assert_eq!(answer.status, 200);
     let room: ChatRoom = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(room.room_name.as_str(), "첫 방");
@@ -22,7 +32,10 @@ async fn rooms_are_made_listed_and_found() {
     let rooms: Vec<ChatRoom> = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(rooms, [room.clone(), second]);
     let answer = request(server.address, "GET", &location, &[], "").await;
-    assert_eq!(serde_json::from_str::<ChatRoom>(&answer.body).unwrap(), room);
+    assert_eq!(
+        serde_json::from_str::<ChatRoom>(&answer.body).unwrap(),
+        room
+    );
 }
 
 #[tokio::test]
@@ -42,7 +55,13 @@ async fn errors_are_problems_that_say_what_to_do() {
         ("POST", "/chat/room", &JSON, &long, 422),
         ("POST", "/chat/room", &JSON, &huge, 413),
         ("GET", "/chat/room/x", &[], "", 404),
-        ("GET", "/chat/room/00000000-0000-4000-8000-000000000000", &[], "", 404),
+        (
+            "GET",
+            "/chat/room/00000000-0000-4000-8000-000000000000",
+            &[],
+            "",
+            404,
+        ),
         ("GET", &format!("{messages}?limit=0"), &[], "", 422),
         ("GET", &format!("{messages}?limit=201"), &[], "", 422),
         ("GET", &format!("{messages}?before=x"), &[], "", 422),
@@ -51,14 +70,24 @@ async fn errors_are_problems_that_say_what_to_do() {
     for (method, path, headers, body, status) in cases {
         let answer = request(server.address, method, path, headers, body).await;
         assert_eq!(answer.status, *status, "{method} {path} {body}: {answer:?}");
-        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/problem+json")
+        );
         let problem: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(problem["status"], *status);
         assert!(!problem["detail"].as_str().unwrap().is_empty());
     }
     let mut statuses = Vec::new();
     for _ in 0..4 {
-        let answer = request(server.address, "POST", "/chat/room", &JSON, r#"{"roomName":"r"}"#).await;
+        let answer = request(
+            server.address,
+            "POST",
+            "/chat/room",
+            &JSON,
+            r#"{"roomName":"r"}"#,
+        )
+        .await;
         if answer.status == 429 {
             assert!(answer.header("retry-after").is_some());
         }
@@ -73,7 +102,9 @@ async fn history_is_bounded_by_seq() {
     let room = server.make_room("r").await;
     let mut client = server.connect().await;
     for index in 1..=210 {
-        client.talk(&room, "a", &index.to_string(), &index.to_string()).await;
+        client
+            .talk(&room, "a", &index.to_string(), &index.to_string())
+            .await;
     }
     for index in 1..=210 {
         client.receipt(&index.to_string()).await;
@@ -88,7 +119,12 @@ async fn history_is_bounded_by_seq() {
         ("?after=0&limit=2", 1..=2),
         ("?after=10&before=13", 11..=12),
     ] {
-        let found: Vec<u64> = server.history(&room, query).await.iter().map(|m| m.seq).collect();
+        let found: Vec<u64> = server
+            .history(&room, query)
+            .await
+            .iter()
+            .map(|m| m.seq)
+            .collect();
         assert_eq!(found, expected.collect::<Vec<_>>(), "{query}");
     }
 }
@@ -97,10 +133,16 @@ async fn history_is_bounded_by_seq() {
 async fn health_and_greeting() {
     let server = TestServer::start(&[]).await;
     for path in ["/healthz", "/readyz"] {
-        assert_eq!(request(server.address, "GET", path, &[], "").await.status, 200);
+        assert_eq!(
+            request(server.address, "GET", path, &[], "").await.status,
+            200
+        );
     }
     for path in ["/ws/chat", "/ws/chat/"] {
         let answer = request(server.address, "GET", path, &[], "").await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, "Welcome to SockJS!\n"));
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, "Welcome to SockJS!\n")
+        );
     }
 }

@@ -17,7 +17,13 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_sarangbang");
 /// Starts the program and waits for its first ready line.
 async fn start(data_dir: &Path) -> (Child, SocketAddr) {
     let mut child = Command::new(PROGRAM)
-        .args(["--listen", "127.0.0.1:0", "--message-rate", "0", "--data-dir"])
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--message-rate",
+            "0",
+            "--data-dir",
+        ])
         .arg(data_dir)
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -28,7 +34,7 @@ async fn start(data_dir: &Path) -> (Child, SocketAddr) {
         loop {
             let line = lines.next_line().await.unwrap().expect("a ready line");
             if let Some((_, address)) = line.split_once("http://") {
-                return address.trim_end_matches("\u{1b}[0m").trim().parse().unwrap();
+                return address.trim().parse().unwrap();
             }
         }
     })
@@ -83,7 +89,13 @@ async fn what_was_acknowledged_survives_thirty_kills() {
         let mut clients = tokio::task::JoinSet::new();
         for index in 0..CLIENTS {
             let acknowledged = Arc::clone(&acknowledged);
-            clients.spawn(send_until_killed(address, room.clone(), format!("c{index}"), acknowledged, round));
+            clients.spawn(send_until_killed(
+                address,
+                room.clone(),
+                format!("c{index}"),
+                acknowledged,
+                round,
+            ));
         }
         random ^= random << 13;
         random ^= random >> 7;
@@ -95,7 +107,11 @@ async fn what_was_acknowledged_survives_thirty_kills() {
     }
     let mut stored: Vec<(String, String)> = Vec::new();
     loop {
-        let path = format!("/chat/room/{}/messages?limit=200&after={}", room.room_id, stored.len());
+        let path = format!(
+            "/chat/room/{}/messages?limit=200&after={}",
+            room.room_id,
+            stored.len()
+        );
         let answer = request(address, "GET", &path, &[], "").await;
         let page: Vec<shared::chat::ChatMessage> = serde_json::from_str(&answer.body).unwrap();
         if page.is_empty() {
@@ -108,8 +124,15 @@ async fn what_was_acknowledged_survives_thirty_kills() {
     }
     child.kill().await.unwrap();
     let acknowledged = Arc::try_unwrap(acknowledged).unwrap().into_inner().unwrap();
-    println!("{} acknowledged, {} stored", acknowledged.len(), stored.len());
-    assert!(acknowledged.len() > ROUNDS * CLIENTS, "too little was sent to mean anything");
+    println!(
+        "{} acknowledged, {} stored",
+        acknowledged.len(),
+        stored.len()
+    );
+    assert!(
+        acknowledged.len() > ROUNDS * CLIENTS,
+        "too little was sent to mean anything"
+    );
     check_order(&stored, &acknowledged);
 }
 
@@ -139,7 +162,10 @@ async fn refused(data_dir: &Path) -> String {
         .arg(data_dir)
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(SOON, run).await.expect("an end in time").unwrap();
+    let output = tokio::time::timeout(SOON, run)
+        .await
+        .expect("an end in time")
+        .unwrap();
     assert!(!output.status.success());
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -149,7 +175,10 @@ async fn a_directory_in_use_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let (mut child, address) = start(data.path()).await;
     let said = refused(data.path()).await;
-    assert!(said.contains("in use by another sarangbang process"), "{said}");
+    assert!(
+        said.contains("in use by another sarangbang process"),
+        "{said}"
+    );
     make_room(address, "still works").await;
     child.kill().await.unwrap();
 }
@@ -159,9 +188,13 @@ async fn what_is_newer_damaged_or_foreign_is_refused_and_left_alone() {
     type Spoil = fn(&Path);
     let cases: [(&str, Spoil); 5] = [
         ("newer", |path| sql(path, "PRAGMA user_version = 99")),
-        ("not a sarangbang database", |path| sql(path, "PRAGMA application_id = 7")),
+        ("not a sarangbang database", |path| {
+            sql(path, "PRAGMA application_id = 7")
+        }),
         ("damaged", |path| sql(path, "UPDATE room SET end = 9")),
-        ("damaged", |path| std::fs::write(path, "not a database at all, but a letter").unwrap()),
+        ("damaged", |path| {
+            std::fs::write(path, "not a database at all, but a letter").unwrap()
+        }),
         ("damaged", |path| {
             let mut bytes = std::fs::read(path).unwrap();
             bytes[100..4096].fill(0xA5);
@@ -181,7 +214,11 @@ async fn what_is_newer_damaged_or_foreign_is_refused_and_left_alone() {
         let before = std::fs::read(&path).unwrap();
         let said = refused(data.path()).await;
         assert!(said.contains(expected), "{expected}: {said}");
-        assert_eq!(std::fs::read(&path).unwrap(), before, "{expected}: the file was changed");
+        assert_eq!(
+            std::fs::read(&path).unwrap(),
+            before,
+            "{expected}: the file was changed"
+        );
     }
 }
 
@@ -193,7 +230,11 @@ fn sql(path: &Path, statement: &str) {
 /// Ends the program as an operator does, with SIGTERM: the database is whole and closed.
 async fn nix_terminate(child: &mut Child) {
     let id = child.id().unwrap().to_string();
-    let kill = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+    let kill = Command::new("kill")
+        .args(["-TERM", &id])
+        .status()
+        .await
+        .unwrap();
     assert!(kill.success());
     let status = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
     assert!(status.expect("an exit within 10 s").unwrap().success());

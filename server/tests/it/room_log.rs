@@ -27,7 +27,9 @@ async fn a_slow_reader_gets_everything_and_holds_nobody_up() {
     let mut readers = Vec::new();
     for index in 0..20 {
         let mut client = server.connect().await;
-        client.subscribe(&index.to_string(), &room_destination(&room), "").await;
+        client
+            .subscribe(&index.to_string(), &room_destination(&room), "")
+            .await;
         readers.push(client);
     }
     let mut sender = server.connect().await;
@@ -35,7 +37,9 @@ async fn a_slow_reader_gets_everything_and_holds_nobody_up() {
         let room = room.clone();
         async move {
             for index in 0..MESSAGES {
-                sender.talk(&room, "a", "an ordinary line of talk", &index.to_string()).await;
+                sender
+                    .talk(&room, "a", "an ordinary line of talk", &index.to_string())
+                    .await;
                 // A window, so that what is not read does not pile up.
                 if index % 500 == 499 {
                     for receipt in index - 499..=index {
@@ -62,7 +66,10 @@ async fn a_slow_reader_gets_everything_and_holds_nobody_up() {
     let fast_time = begin.elapsed();
     sent.await.unwrap();
     slow.await.unwrap();
-    assert!(begin.elapsed() > fast_time, "the slow reader was not slower");
+    assert!(
+        begin.elapsed() > fast_time,
+        "the slow reader was not slower"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +99,11 @@ async fn replay_and_live_join_with_no_gap_and_no_repeat() {
         random ^= random << 17;
         tokio::time::sleep(Duration::from_micros(random % 5_000)).await;
         let mut client = server.connect().await;
-        let newest = server.history(&room, "?limit=1").await.last().map_or(0, |message| message.seq);
+        let newest = server
+            .history(&room, "?limit=1")
+            .await
+            .last()
+            .map_or(0, |message| message.seq);
         // From the beginning, from shortly before the end, from shortly after it.
         let first = match attempt % 3 {
             0 => (newest / 2).max(1),
@@ -117,26 +128,37 @@ async fn offsets_begin_where_they_say() {
     let room = server.make_room("r").await;
     let mut client = server.connect().await;
     for index in 1..=300 {
-        client.talk(&room, "a", &index.to_string(), &index.to_string()).await;
+        client
+            .talk(&room, "a", &index.to_string(), &index.to_string())
+            .await;
         client.receipt(&index.to_string()).await;
     }
     let history = server.history(&room, "?after=149&limit=1").await;
     let seconds = history[0].sent_at.unix_timestamp();
-    for (index, (offset, first)) in
-        [("first", Some(1)), ("last", Some(300)), ("offset=17", Some(17)), ("offset=0", Some(1)), ("timestamp=1", Some(1))]
-            .into_iter()
-            .enumerate()
+    for (index, (offset, first)) in [
+        ("first", Some(1)),
+        ("last", Some(300)),
+        ("offset=17", Some(17)),
+        ("offset=0", Some(1)),
+        ("timestamp=1", Some(1)),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let mut reader = server.connect().await;
         let header = format!("x-stream-offset:{offset}\n");
-        reader.subscribe(&index.to_string(), &room_destination(&room), &header).await;
+        reader
+            .subscribe(&index.to_string(), &room_destination(&room), &header)
+            .await;
         if let Some(first) = first {
             read_in_order(&mut reader, first, 301 - first, None).await;
         }
     }
     let mut reader = server.connect().await;
     let header = format!("x-stream-offset:timestamp={seconds}\n");
-    reader.subscribe("t", &room_destination(&room), &header).await;
+    reader
+        .subscribe("t", &room_destination(&room), &header)
+        .await;
     let found = reader.message().await;
     assert!(found.sent_at.unix_timestamp() >= seconds);
     assert!(found.seq <= history[0].seq);

@@ -15,8 +15,14 @@ async fn two_people_talk() {
     let mut two = server.connect().await;
     one.subscribe("0", &destination, "").await;
     two.subscribe("s", &destination, "").await;
-    let enter = format!(r#"{{"type":"ENTER","roomId":"{}","sender":"영희"}}"#, room.room_id);
-    one.send(&format!("SEND\ndestination:/app/chat/sendMessage\n\n{enter}\0")).await;
+    let enter = format!(
+        r#"{{"type":"ENTER","roomId":"{}","sender":"영희"}}"#,
+        room.room_id
+    );
+    one.send(&format!(
+        "SEND\ndestination:/app/chat/sendMessage\n\n{enter}\0"
+    ))
+    .await;
     for client in [&mut one, &mut two] {
         let frame = client.frame().await;
         assert_eq!(frame.command, Command::Message);
@@ -35,7 +41,13 @@ async fn two_people_talk() {
     assert_eq!(frames, [Command::Message, Command::Receipt]);
     assert_eq!(one.message().await.message, "안녕");
     let messages = server.history(&room, "").await;
-    assert_eq!(messages.iter().map(|message| message.seq).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(
+        messages
+            .iter()
+            .map(|message| message.seq)
+            .collect::<Vec<_>>(),
+        [1, 2]
+    );
     let data = server.stop().await;
     let server = TestServer::start_in(data, &[]).await;
     assert_eq!(server.history(&room, "").await, messages);
@@ -44,19 +56,33 @@ async fn two_people_talk() {
 #[tokio::test]
 async fn versions_are_negotiated() {
     let server = TestServer::start(&[]).await;
-    for (offer, version) in [("accept-version:1.0,1.1,1.2\n", "1.2"), ("accept-version:1.1,1.0\n", "1.1"), ("", "1.0")] {
+    for (offer, version) in [
+        ("accept-version:1.0,1.1,1.2\n", "1.2"),
+        ("accept-version:1.1,1.0\n", "1.1"),
+        ("", "1.0"),
+    ] {
         for command in ["CONNECT", "STOMP"] {
             let mut client = Client::open(server.address).await;
-            client.send(&format!("{command}\n{offer}host:x\n\n\0")).await;
+            client
+                .send(&format!("{command}\n{offer}host:x\n\n\0"))
+                .await;
             let frame = client.frame().await;
             assert_eq!(frame.command, Command::Connected);
             assert_eq!(frame.headers.get("version"), Some(version));
             assert!(frame.headers.get("session").is_some());
-            assert!(frame.headers.get("server").unwrap().starts_with("sarangbang/"));
+            assert!(
+                frame
+                    .headers
+                    .get("server")
+                    .unwrap()
+                    .starts_with("sarangbang/")
+            );
         }
     }
     let mut client = Client::open(server.address).await;
-    client.send("CONNECT\naccept-version:2.0\nhost:x\n\n\0").await;
+    client
+        .send("CONNECT\naccept-version:2.0\nhost:x\n\n\0")
+        .await;
     let frame = client.frame().await;
     assert_eq!(frame.command, Command::Error);
     assert!(frame.headers.get("version").unwrap().contains("1.2"));
@@ -70,14 +96,20 @@ async fn frames_come_in_any_cut_and_kind_of_message() {
     let mut client = server.connect().await;
     let destination = room_destination(&room);
     let one = format!("SUBSCRIBE\nid:1\ndestination:{destination}\nreceipt:a\n\n\0\n\n");
-    let two = format!("SEND\r\ndestination:{destination}\r\nreceipt:b\r\n\r\n{}\0\n", talk(&room, "a", "x"));
+    let two = format!(
+        "SEND\r\ndestination:{destination}\r\nreceipt:b\r\n\r\n{}\0\n",
+        talk(&room, "a", "x")
+    );
     let whole = format!("\n{one}{two}");
     for octet in whole.as_bytes() {
         client.send_binary(vec![*octet]).await;
     }
     client.receipt("a").await;
     let kinds = [client.frame().await.command, client.frame().await.command];
-    assert!(kinds.contains(&Command::Message) && kinds.contains(&Command::Receipt), "{kinds:?}");
+    assert!(
+        kinds.contains(&Command::Message) && kinds.contains(&Command::Receipt),
+        "{kinds:?}"
+    );
 }
 
 #[tokio::test]
@@ -102,8 +134,16 @@ async fn receipts_come_in_order_and_disconnect_ends() {
         client.receipt(id).await;
     }
     assert_eq!(client.end().await.code, Some(1000));
-    let sent: Vec<_> = server.history(&room, "").await.into_iter().map(|m| m.message).collect();
-    assert_eq!(sent, (0..50).map(|index| index.to_string()).collect::<Vec<_>>());
+    let sent: Vec<_> = server
+        .history(&room, "")
+        .await
+        .into_iter()
+        .map(|m| m.message)
+        .collect();
+    assert_eq!(
+        sent,
+        (0..50).map(|index| index.to_string()).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test]
@@ -113,17 +153,35 @@ async fn what_is_wrong_ends_in_error_and_close() {
     let cases = [
         ("SEND\nreceipt:9\n\n\0".to_owned(), Some("9")),
         ("SUBSCRIBE\nid:1\n\n\0".to_owned(), None),
-        ("SUBSCRIBE\ndestination:/topic/chat/rooms\n\n\0".to_owned(), None),
-        (format!("SUBSCRIBE\nid:1\nreceipt:9\ndestination:/topic/chat/room/{nobody}\n\n\0"), Some("9")),
-        ("SUBSCRIBE\nid:1\ndestination:/topic/chat/room/x\n\n\0".to_owned(), None),
+        (
+            "SUBSCRIBE\ndestination:/topic/chat/rooms\n\n\0".to_owned(),
+            None,
+        ),
+        (
+            format!("SUBSCRIBE\nid:1\nreceipt:9\ndestination:/topic/chat/room/{nobody}\n\n\0"),
+            Some("9"),
+        ),
+        (
+            "SUBSCRIBE\nid:1\ndestination:/topic/chat/room/x\n\n\0".to_owned(),
+            None,
+        ),
         ("SUBSCRIBE\nid:1\ndestination:/app/x\n\n\0".to_owned(), None),
         ("UNSUBSCRIBE\nid:7\n\n\0".to_owned(), None),
         ("HELLO\n\n\0".to_owned(), None),
         ("CONNECT\n\n\0".to_owned(), None),
         ("SEND\ndestination:/a\\x\n\n\0".to_owned(), None),
-        ("SUBSCRIBE\nid:1\ndestination:/topic/chat/rooms\n\nbody\0".to_owned(), None),
-        ("SEND\ndestination:/topic/chat/rooms\nreceipt:9\n\n{}\0".to_owned(), Some("9")),
-        ("SEND\ndestination:/app/chat/sendMessage\nreceipt:9\n\nno json\0".to_owned(), Some("9")),
+        (
+            "SUBSCRIBE\nid:1\ndestination:/topic/chat/rooms\n\nbody\0".to_owned(),
+            None,
+        ),
+        (
+            "SEND\ndestination:/topic/chat/rooms\nreceipt:9\n\n{}\0".to_owned(),
+            Some("9"),
+        ),
+        (
+            "SEND\ndestination:/app/chat/sendMessage\nreceipt:9\n\nno json\0".to_owned(),
+            Some("9"),
+        ),
     ];
     for (text, receipt) in cases {
         let mut client = server.connect().await;
@@ -152,11 +210,16 @@ async fn refusals_go_to_the_errors_queue_and_lose_nothing() {
     ];
     for (index, (body, status)) in cases.iter().enumerate() {
         client
-            .send(&format!("SEND\ndestination:/app/chat/sendMessage\nreceipt:r{index}\n\n{body}\0"))
+            .send(&format!(
+                "SEND\ndestination:/app/chat/sendMessage\nreceipt:r{index}\n\n{body}\0"
+            ))
             .await;
         let frame = client.frame().await;
         assert_eq!(frame.command, Command::Message);
-        assert_eq!(frame.headers.get("content-type"), Some("application/problem+json"));
+        assert_eq!(
+            frame.headers.get("content-type"),
+            Some("application/problem+json")
+        );
         let problem: serde_json::Value = serde_json::from_slice(&frame.body).unwrap();
         assert_eq!(problem["status"], *status, "{problem}");
         assert_eq!(problem["receiptId"], format!("r{index}"));
@@ -177,7 +240,9 @@ async fn names_belong_to_guests_and_are_freed_at_the_end() {
     let origin = format!("http://{}", server.address);
     let open = async || {
         let mut client = Client::open_with(server.address, &[("origin", &origin)]).await;
-        client.send("CONNECT\naccept-version:1.2\nhost:x\n\n\0").await;
+        client
+            .send("CONNECT\naccept-version:1.2\nhost:x\n\n\0")
+            .await;
         client.frame().await;
         client.subscribe("e", "/user/queue/errors", "").await;
         client
@@ -195,7 +260,8 @@ async fn names_belong_to_guests_and_are_freed_at_the_end() {
     assert_eq!(one.end().await.code, Some(1000));
     // The name is free once the session's end has been ordered.
     for attempt in 0..100 {
-        two.talk(&room, "영희", "이제", &format!("t{attempt}")).await;
+        two.talk(&room, "영희", "이제", &format!("t{attempt}"))
+            .await;
         if two.frame().await.command == Command::Receipt {
             return;
         }
@@ -212,22 +278,36 @@ async fn the_same_id_is_the_same_message() {
     client.subscribe("0", &room_destination(&room), "").await;
     let id = "0192f0c1-2d3e-7a4b-8c5d-6e7f8091a2b3";
     let body = |sender: &str, text: &str| {
-        format!(r#"{{"type":"TALK","roomId":"{}","sender":"{sender}","message":"{text}","id":"{id}"}}"#, room.room_id)
+        format!(
+            r#"{{"type":"TALK","roomId":"{}","sender":"{sender}","message":"{text}","id":"{id}"}}"#,
+            room.room_id
+        )
     };
     for (receipt, text) in [("1", "first"), ("2", "again")] {
         let body = body("a", text);
         client
-            .send(&format!("SEND\ndestination:/app/chat/sendMessage\nreceipt:{receipt}\n\n{body}\0"))
+            .send(&format!(
+                "SEND\ndestination:/app/chat/sendMessage\nreceipt:{receipt}\n\n{body}\0"
+            ))
             .await;
     }
     let mut kinds = Vec::new();
     for _ in 0..3 {
         kinds.push(client.frame().await.command);
     }
-    assert_eq!(kinds.iter().filter(|kind| **kind == Command::Receipt).count(), 2);
+    assert_eq!(
+        kinds
+            .iter()
+            .filter(|kind| **kind == Command::Receipt)
+            .count(),
+        2
+    );
     let mut other = server.connect().await;
     other
-        .send(&format!("SEND\ndestination:/app/chat/sendMessage\nreceipt:3\n\n{}\0", body("b", "x")))
+        .send(&format!(
+            "SEND\ndestination:/app/chat/sendMessage\nreceipt:3\n\n{}\0",
+            body("b", "x")
+        ))
         .await;
     assert_eq!(other.frame().await.command, Command::Error);
     let history = server.history(&room, "").await;
@@ -243,15 +323,24 @@ async fn an_array_is_stored_whole_or_not_at_all() {
     client.subscribe("e", "/user/queue/errors", "").await;
     let destination = format!("/app/topic/chat/room/{}", room.room_id);
     let send = |receipt: &str, bodies: &[String]| {
-        format!("SEND\ndestination:{destination}\nreceipt:{receipt}\n\n[{}]\0", bodies.join(","))
+        format!(
+            "SEND\ndestination:{destination}\nreceipt:{receipt}\n\n[{}]\0",
+            bodies.join(",")
+        )
     };
     let bad = [talk(&room, "a", "1"), talk(&room, "b", "2")];
     client.send(&send("bad", &bad)).await;
     let frame = client.frame().await;
     let problem: serde_json::Value = serde_json::from_slice(&frame.body).unwrap();
-    assert_eq!((&problem["status"], &problem["index"]), (&409.into(), &1.into()), "{problem}");
+    assert_eq!(
+        (&problem["status"], &problem["index"]),
+        (&409.into(), &1.into()),
+        "{problem}"
+    );
     assert!(server.history(&room, "").await.is_empty());
-    let good: Vec<_> = (0..5).map(|index| talk(&room, "a", &index.to_string())).collect();
+    let good: Vec<_> = (0..5)
+        .map(|index| talk(&room, "a", &index.to_string()))
+        .collect();
     client.send(&send("good", &good)).await;
     client.receipt("good").await;
     assert_eq!(server.history(&room, "").await.len(), 5);
@@ -261,7 +350,9 @@ async fn an_array_is_stored_whole_or_not_at_all() {
 async fn heart_beats_are_sent_and_watched() {
     let server = TestServer::start(&["--heart-beat-ms", "100"]).await;
     let mut client = Client::open(server.address).await;
-    client.send("CONNECT\naccept-version:1.2\nhost:x\nheart-beat:100,100\n\n\0").await;
+    client
+        .send("CONNECT\naccept-version:1.2\nhost:x\nheart-beat:100,100\n\n\0")
+        .await;
     let frame = client.frame().await;
     assert_eq!(frame.headers.get("heart-beat"), Some("100,100"));
     // A client that does not look answers no ping either.
@@ -276,7 +367,9 @@ async fn heart_beats_are_sent_and_watched() {
 async fn a_pong_is_a_sign_of_life() {
     let server = TestServer::start(&["--heart-beat-ms", "100"]).await;
     let mut client = Client::open(server.address).await;
-    client.send("CONNECT\naccept-version:1.2\nhost:x\nheart-beat:100,100\n\n\0").await;
+    client
+        .send("CONNECT\naccept-version:1.2\nhost:x\nheart-beat:100,100\n\n\0")
+        .await;
     client.frame().await;
     // The library answers pings while it reads; no octet of STOMP is sent.
     let lived = tokio::time::timeout(Duration::from_secs(1), client.next()).await;
@@ -311,17 +404,29 @@ async fn limits_hold_at_the_limit_and_one_past_it() {
 
     let mut client = server.connect().await;
     for id in 0..128 {
-        client.send(&format!("SUBSCRIBE\nid:{id}\ndestination:/topic/chat/rooms\n\n\0")).await;
+        client
+            .send(&format!(
+                "SUBSCRIBE\nid:{id}\ndestination:/topic/chat/rooms\n\n\0"
+            ))
+            .await;
     }
     client.send("UNSUBSCRIBE\nid:0\nreceipt:u\n\n\0").await;
     client.receipt("u").await;
     client.subscribe("a", "/topic/chat/rooms", "").await;
-    client.send("SUBSCRIBE\nid:b\ndestination:/topic/chat/rooms\n\n\0").await;
+    client
+        .send("SUBSCRIBE\nid:b\ndestination:/topic/chat/rooms\n\n\0")
+        .await;
     assert_eq!(client.frame().await.command, Command::Error);
 
     let mut client = server.connect().await;
     client.send(&"\n".repeat(262_145)).await;
-    assert_eq!(client.end().await, Ended { code: Some(1009), reason: "the message is too big".into() });
+    assert_eq!(
+        client.end().await,
+        Ended {
+            code: Some(1009),
+            reason: "the message is too big".into()
+        }
+    );
 }
 
 #[tokio::test]
@@ -331,12 +436,18 @@ async fn the_rate_delays_and_loses_nothing() {
     let mut client = server.connect().await;
     let begin = std::time::Instant::now();
     for index in 0..30 {
-        client.talk(&room, "a", &index.to_string(), &index.to_string()).await;
+        client
+            .talk(&room, "a", &index.to_string(), &index.to_string())
+            .await;
     }
     for index in 0..30 {
         client.receipt(&index.to_string()).await;
     }
-    assert!(begin.elapsed() >= Duration::from_millis(350), "{:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() >= Duration::from_millis(350),
+        "{:?}",
+        begin.elapsed()
+    );
     assert_eq!(server.history(&room, "").await.len(), 30);
 }
 
@@ -390,5 +501,8 @@ async fn foreign_origins_are_refused() {
     headers[1] = ("sec-websocket-version", "8");
     headers.retain(|(name, _)| *name != "origin");
     let answer = request(server.address, "GET", "/ws/chat", &headers, "").await;
-    assert_eq!((answer.status, answer.header("sec-websocket-version")), (426, Some("13")));
+    assert_eq!(
+        (answer.status, answer.header("sec-websocket-version")),
+        (426, Some("13"))
+    );
 }

@@ -40,9 +40,16 @@ impl TestServer {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
-            server::serve(listener, config, async { drop(stopped.await) }).await.unwrap();
+            server::serve(listener, config, async { drop(stopped.await) })
+                .await
+                .unwrap();
         });
-        TestServer { address, data, stop: Some(stop), task }
+        TestServer {
+            address,
+            data,
+            stop: Some(stop),
+            task,
+        }
     }
 
     /// Drains it and gives back its data directory.
@@ -91,7 +98,10 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let found = self
+            .headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 }
@@ -113,14 +123,28 @@ pub(crate) async fn request(
     if !body.is_empty() {
         head.push_str(&format!("content-length: {}\r\n", body.len()));
     }
-    stream.write_all(format!("{head}\r\n{body}").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("{head}\r\n{body}").as_bytes())
+        .await
+        .unwrap();
     let mut octets = Vec::new();
     let read = stream.read_to_end(&mut octets);
-    drop(tokio::time::timeout(SOON, read).await.expect("an answer in time"));
+    drop(
+        tokio::time::timeout(SOON, read)
+            .await
+            .expect("an answer in time"),
+    );
     let text = String::from_utf8_lossy(&octets).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").expect("a header");
     let mut lines = head.lines();
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let status = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     let headers: Vec<_> = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -128,8 +152,16 @@ pub(crate) async fn request(
     let chunked = headers.iter().any(|(name, value)| {
         name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case("chunked")
     });
-    let body = if chunked { dechunk(body) } else { body.to_owned() };
-    Answer { status, headers, body }
+    let body = if chunked {
+        dechunk(body)
+    } else {
+        body.to_owned()
+    };
+    Answer {
+        status,
+        headers,
+        body,
+    }
 }
 
 fn dechunk(mut text: &str) -> String {
@@ -167,21 +199,32 @@ impl Client {
     }
 
     pub(crate) async fn open_with(address: SocketAddr, headers: &[(&'static str, &str)]) -> Self {
-        let mut request = format!("ws://{address}/ws/chat").into_client_request().unwrap();
+        let mut request = format!("ws://{address}/ws/chat")
+            .into_client_request()
+            .unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
         let (socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
-        let limits = Limits { frame_bytes_max: 16 << 20, ..Limits::default() };
+        let limits = Limits {
+            frame_bytes_max: 16 << 20,
+            ..Limits::default()
+        };
         let mut decoder = Decoder::new(limits);
         decoder.set_version(Version::V12);
-        Client { socket, decoder, heart_beats: 0 }
+        Client {
+            socket,
+            decoder,
+            heart_beats: 0,
+        }
     }
 
     /// Opens a session of version 1.2 without heart-beats.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let mut client = Self::open(address).await;
-        client.send("CONNECT\naccept-version:1.2\nhost:chat\n\n\0").await;
+        client
+            .send("CONNECT\naccept-version:1.2\nhost:chat\n\n\0")
+            .await;
         let frame = client.frame().await;
         assert_eq!(frame.command, Command::Connected, "{frame:?}");
         client
@@ -197,7 +240,9 @@ impl Client {
 
     /// The next frame, or how the connection ended.
     pub(crate) async fn next(&mut self) -> Result<Frame, Ended> {
-        tokio::time::timeout(SOON, self.next_unbounded()).await.expect("a frame in time")
+        tokio::time::timeout(SOON, self.next_unbounded())
+            .await
+            .expect("a frame in time")
     }
 
     async fn next_unbounded(&mut self) -> Result<Frame, Ended> {
@@ -222,7 +267,10 @@ impl Client {
                     });
                 }
                 Some(Ok(Message::Close(None)) | Err(_)) | None => {
-                    return Err(Ended { code: None, reason: String::new() });
+                    return Err(Ended {
+                        code: None,
+                        reason: String::new(),
+                    });
                 }
                 Some(Ok(_)) => {}
             }
