@@ -111,7 +111,7 @@ fn Head() -> impl IntoView {
         <header class="head">
             <a class="brand" href=ROOMS_PATH>
                 <Mark />
-                <span class="brand-name">{language.house()}</span>
+                <h1 class="brand-name">{language.house()}</h1>
             </a>
             <a
                 class="chip"
