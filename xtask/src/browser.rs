@@ -1,0 +1,94 @@
+//! What the browser's tests need: Node, their packages, and Chromium.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::run::{Step, find, root, say};
+use crate::toolchain::{install_packages, is_debian_12_as_root};
+
+/// The oldest Node that the packages run on.
+const NODE_MAJOR_MIN: u32 = 18;
+
+/// Where Chromium is looked for, in this order; `CHROMIUM` comes before.
+const CHROMIUMS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+
+/// The folder of the browser's tests.
+pub(crate) fn folder() -> PathBuf {
+    root().join("end2end")
+}
+
+/// Finds npx, and installs Node where that can be done.
+pub(crate) fn npx() -> Result<PathBuf> {
+    if !has_node() && is_debian_12_as_root() {
+        install_packages(&["nodejs", "npm"])?;
+    }
+    if !has_node() {
+        bail!("the browser's tests need Node {NODE_MAJOR_MIN} or newer with npm; install it and run this again");
+    }
+    find("npx").context("npx is missing beside npm; install npm whole")
+}
+
+/// Whether a Node that will do is there, with its npm.
+fn has_node() -> bool {
+    let version = Step::new("node").arg("--version").output().unwrap_or_default();
+    let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
+    major.is_some_and(|major: u32| major >= NODE_MAJOR_MIN) && find("npm").is_some() && find("npx").is_some()
+}
+
+/// Installs the packages of `end2end` when they are not those of its lock file.
+pub(crate) fn packages() -> Result<()> {
+    npx()?;
+    let folder = folder();
+    let lock = std::fs::read(folder.join("package-lock.json")).context("end2end/package-lock.json is missing")?;
+    let installed = folder.join("node_modules/.sarangbang-lock");
+    if std::fs::read(&installed).is_ok_and(|known| known == lock) {
+        return Ok(());
+    }
+    say("installing the npm packages of end2end");
+    Step::new(find("npm").context("npm is missing")?)
+        .dir(&folder)
+        .args(["ci", "--no-audit", "--no-fund"])
+        .env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
+        .run("look at what npm says above; the machine needs to reach an npm registry")?;
+    std::fs::write(installed, lock).context("node_modules cannot be written")
+}
+
+/// Finds Chromium or installs it. `None` means Playwright's own, which it finds by itself.
+pub(crate) fn chromium() -> Result<Option<PathBuf>> {
+    if let Some(chromium) = std::env::var_os("CHROMIUM") {
+        let chromium = PathBuf::from(chromium);
+        if !chromium.is_file() {
+            bail!("CHROMIUM names {}, which is no file", chromium.display());
+        }
+        return Ok(Some(chromium));
+    }
+    if let Some(chromium) = CHROMIUMS.into_iter().find_map(find) {
+        return Ok(Some(chromium));
+    }
+    if is_debian_12_as_root() {
+        install_packages(&["chromium", "fonts-noto-cjk", "fonts-noto-color-emoji"])?;
+        return Ok(Some(PathBuf::from("/usr/bin/chromium")));
+    }
+    say("asking Playwright for its Chromium");
+    Step::new(npx()?)
+        .dir(folder())
+        .args(["--no-install", "playwright", "install", "chromium"])
+        .run("install Chromium or Chrome, or name it in the variable CHROMIUM")?;
+    Ok(None)
+}
+
+/// Finds wasm-opt among the packages of `end2end`, installing them where Node is; `None`, with a
+/// word about it, where there is no Node.
+pub(crate) fn wasm_opt() -> Option<PathBuf> {
+    if !has_node() {
+        say("leaving out wasm-opt, as there is no Node: the page is larger, and works the same");
+        return None;
+    }
+    if let Err(error) = packages() {
+        say(&format!("leaving out wasm-opt, as the npm packages could not be installed: {error:#}"));
+        return None;
+    }
+    let path = folder().join("node_modules/binaryen/bin/wasm-opt");
+    Path::new(&path).is_file().then_some(path)
+}

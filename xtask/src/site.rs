@@ -1,0 +1,178 @@
+//! The web client's package: wasm, script and style, each also as brotli and gzip, in a folder
+//! named after their contents.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::run::{Step, root, say, target_dir};
+use crate::{browser, toolchain};
+
+/// The name of the package's files.
+const NAME: &str = "sarangbang";
+
+/// What wasm-opt may use: what browsers have had for years.
+const WASM_OPT: [&str; 7] = [
+    "-Oz",
+    "--enable-bulk-memory",
+    "--enable-nontrapping-float-to-int",
+    "--enable-sign-ext",
+    "--enable-mutable-globals",
+    "--enable-reference-types",
+    "--enable-multivalue",
+];
+
+/// Builds the package where its sources have changed; gives the folder that holds it.
+pub(crate) fn build() -> Result<PathBuf> {
+    let module = toolchain::build_client()?;
+    let module = fs::read(&module).with_context(|| format!("{} is missing", module.display()))?;
+    let style = style()?;
+    let wasm_opt = browser::wasm_opt();
+    let optimised: &[u8] = if wasm_opt.is_some() { b"wasm-opt" } else { b"" };
+    let source = hash(&[&module, style.as_bytes(), optimised, &WASM_OPT.concat().into_bytes()]);
+    let site = target_dir().join("site");
+    let made_from = site.join("made-from");
+    if fs::read_to_string(&made_from).is_ok_and(|known| known == source) {
+        return Ok(site);
+    }
+    let work = target_dir().join("site.part");
+    clear(&work)?;
+    say("writing the package: bindings, optimised wasm, brotli and gzip");
+    let mut files = bind(module, &work)?;
+    if let Some(wasm_opt) = wasm_opt {
+        optimise(&wasm_opt, &mut files, &work)?;
+    }
+    files.push((format!("{NAME}.css"), style.into_bytes()));
+    let contents: Vec<&[u8]> =
+        files.iter().flat_map(|(name, bytes)| [name.as_bytes(), bytes.as_slice()]).collect();
+    clear(&work)?;
+    let package = work.join(format!("pkg-{}", hash(&contents)));
+    for (name, bytes) in &files {
+        write(&package.join(name), bytes)?;
+    }
+    write(&work.join("made-from"), source.as_bytes())?;
+    if site.exists() {
+        fs::remove_dir_all(&site).context("the old package cannot be removed")?;
+    }
+    fs::rename(&work, &site).context("the package cannot be put in its place")?;
+    Ok(site)
+}
+
+/// Makes the script and the module that it loads.
+fn bind(module: Vec<u8>, work: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let out = work.join("bindings");
+    Bindgen::new()
+        .input_bytes(NAME, module)
+        .web(true)?
+        .typescript(false)
+        .omit_default_module_path(true)
+        .remove_name_section(true)
+        .remove_producers_section(true)
+        .generate(&out)
+        .context("the bindings could not be made: is the library of the same version as the crate?")?;
+    let mut files = Vec::new();
+    collect(&out, "", &mut files)?;
+    Ok(files)
+}
+
+fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
+    let mut entries = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), &format!("{name}/"), files)?;
+        } else {
+            files.push((name, fs::read(entry.path())?));
+        }
+    }
+    Ok(())
+}
+
+fn optimise(wasm_opt: &Path, files: &mut [(String, Vec<u8>)], work: &Path) -> Result<()> {
+    for (name, bytes) in files.iter_mut().filter(|(name, _)| name.ends_with(".wasm")) {
+        let (before, after) = (work.join("before.wasm"), work.join("after.wasm"));
+        fs::write(&before, &bytes)?;
+        Step::new(wasm_opt)
+            .args(WASM_OPT)
+            .arg(&before)
+            .arg("-o")
+            .arg(&after)
+            .run("look at what wasm-opt says above")?;
+        say(&format!("{name}: {} KiB before wasm-opt", bytes.len() >> 10));
+        *bytes = fs::read(after)?;
+    }
+    Ok(())
+}
+
+/// Writes a file and its two compressed forms.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::create_dir_all(path.parent().context("a file stands in a folder")?)?;
+    fs::write(path, bytes)?;
+    let named = |suffix: &str| PathBuf::from(format!("{}.{suffix}", path.display()));
+    let mut brotli = Vec::new();
+    let parameters = brotli::enc::BrotliEncoderParams { quality: 11, lgwin: 22, ..Default::default() };
+    brotli::BrotliCompress(&mut &bytes[..], &mut brotli, &parameters)?;
+    fs::write(named("br"), &brotli)?;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(bytes)?;
+    let gzip = gzip.finish()?;
+    fs::write(named("gz"), &gzip)?;
+    if let Some(name) = path.file_name().filter(|name| *name != "made-from") {
+        say(&format!(
+            "{}: {} KiB, {} KiB as brotli, {} KiB as gzip",
+            name.to_string_lossy(),
+            bytes.len().div_ceil(1024),
+            brotli.len().div_ceil(1024),
+            gzip.len().div_ceil(1024)
+        ));
+    }
+    Ok(())
+}
+
+/// Puts together the files that `style/main.css` imports, in their order.
+fn style() -> Result<String> {
+    let folder = root().join("style");
+    let main = fs::read_to_string(folder.join("main.css")).context("style/main.css is missing")?;
+    let mut whole = String::new();
+    for line in main.lines() {
+        match line.trim().strip_prefix("@import") {
+            Some(import) => {
+                let name: String = import
+                    .chars()
+                    .filter(|c| !matches!(c, '"' | '\'' | ';' | '(' | ')' | ' '))
+                    .collect();
+                let name = name.trim_start_matches("url").trim_start_matches("./");
+                let part = fs::read_to_string(folder.join(name))
+                    .with_context(|| format!("style/{name} is missing, and main.css imports it"))?;
+                whole.push_str(&part);
+            }
+            None => {
+                whole.push_str(line);
+                whole.push('\n');
+            }
+        }
+    }
+    Ok(whole)
+}
+
+fn clear(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))
+}
+
+/// The first 16 hexadecimal digits of the SHA-256 of the parts.
+fn hash(parts: &[&[u8]]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    digest.finalize().iter().take(8).map(|octet| format!("{octet:02x}")).collect()
+}
