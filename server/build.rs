@@ -21,9 +21,8 @@ fn main() -> io::Result<()> {
             }
         }
     }
-    let source = format!(
-        "const PACKAGE_DIR: &str = {package:?};\nconst FILES: &[File] = &[\n{table}];\n"
-    );
+    let source =
+        format!("const PACKAGE_DIR: &str = {package:?};\nconst FILES: &[File] = &[\n{table}];\n");
     let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
     fs::write(Path::new(&out).join("package.rs"), source)
 }

@@ -1,7 +1,5 @@
 //! The room API (contract, section 1).
 
-use std::net::IpAddr;
-
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, Request, State};
@@ -11,9 +9,10 @@ use serde::Deserialize;
 use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
 use tokio::sync::oneshot;
 
-use crate::app::{AppState, Peer};
+use crate::app::AppState;
 use crate::chat::answer;
 use crate::log::{self, Range, StoreError};
+use crate::origin::Caller;
 use crate::problem::Problem;
 
 /// The most bytes in a JSON body.
@@ -34,7 +33,7 @@ struct NewRoom {
 /// `POST /chat/room`
 pub(crate) async fn create_room(
     State(state): State<AppState>,
-    Peer(address): Peer,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, Problem> {
     let new: NewRoom = json(request).await?;
@@ -43,7 +42,7 @@ pub(crate) async fn create_room(
         .ok_or_else(|| unprocessable("`roomName` is missing; send {\"roomName\":\"…\"}"))?;
     let name =
         RoomName::parse(&name).map_err(|reason| unprocessable(format!("`roomName` {reason}")))?;
-    check_rate(&state, address)?;
+    check_rate(&state, &caller)?;
     let room = state.chat.create_room(name).await?;
     let location = format!("/chat/room/{}", room.id);
     Ok(([(header::LOCATION, location)], Json(log::show(&room))).into_response())
@@ -97,6 +96,8 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5));
     }
     if !state.chat.log.is_healthy() {
+        // Nobody may be sending: the store is tried again for the next who asks.
+        state.chat.log.probe();
         return Err(StoreError::Unavailable.into());
     }
     Ok("ready\n")
@@ -123,24 +124,16 @@ fn find(state: &AppState, id: &str) -> Result<std::sync::Arc<log::Room>, Problem
         })
 }
 
-fn check_rate(state: &AppState, address: IpAddr) -> Result<(), Problem> {
+fn check_rate(state: &AppState, caller: &Caller) -> Result<(), Problem> {
     let Some(rate) = &state.room_rate else {
         return Ok(());
     };
-    rate.check_key(&counted_as(address)).map_err(|wait| {
+    rate.check_key(&caller.address).map_err(|wait| {
         use governor::clock::Clock as _;
         let wait = wait.wait_time_from(governor::clock::DefaultClock::default().now());
         let detail = "this address has made too many rooms; wait a little";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait.as_secs() + 1)
     })
-}
-
-/// IPv6 addresses count by /64 (contract, section 4).
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
-        address => address,
-    }
 }
 
 async fn json<T: for<'de> Deserialize<'de>>(request: Request<Body>) -> Result<T, Problem> {

@@ -1,26 +1,28 @@
 //! Every route on one page.
 
-use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, FromRequestParts, State};
+use axum::extract::State;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use client::ssr::Source;
 use governor::{DefaultKeyedRateLimiter, Quota};
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::connection::{self, Hub};
 use crate::guest::Guests;
+use crate::origin::Caller;
 use crate::problem::Problem;
 use crate::{api, assets, pages, ws};
 
@@ -55,13 +57,18 @@ impl AppState {
 pub(crate) fn routes(state: AppState) -> Router {
     let package = format!("/{}/{{*file}}", assets::package_dir());
     pages::start();
-    Router::new()
-        .route("/", get(|| async { Redirect::to("/chat/room") }))
+    let api = Router::new()
         .route("/chat/room", get(pages::page).post(api::create_room))
-        .route("/chat/room/enter/{room_id}", get(pages::page))
         .route("/chat/rooms", get(api::rooms))
         .route("/chat/room/{room_id}", get(api::room))
         .route("/chat/room/{room_id}/messages", get(api::messages))
+        .layer(cors(Arc::clone(&state.config)));
+    Router::new()
+        .route("/", get(|| async { Redirect::to("/chat/room") }))
+        .merge(api)
+        .route("/chat/room/enter/{room_id}", get(pages::page))
+        .fallback(pages::page)
+        .layer(CompressionLayer::new())
         .route("/ws/chat", get(stomp))
         .route("/ws/chat/", get(greeting))
         .route("/ws/chat/websocket", get(stomp))
@@ -71,7 +78,6 @@ pub(crate) fn routes(state: AppState) -> Router {
         )
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
-        .fallback(pages::page)
         .layer(middleware::from_fn_with_state(
             state.clone(),
             refuse_while_draining,
@@ -83,6 +89,21 @@ pub(crate) fn routes(state: AppState) -> Router {
             "same-origin",
         ))
         .with_state(state)
+}
+
+/// Lets pages of the allowed origins use the room API (contract, section 2).
+fn cors(config: Arc<Config>) -> CorsLayer {
+    let is_allowed = move |origin: &HeaderValue, parts: &Parts| {
+        let caller = Caller::of(parts, &config.trusted_proxies);
+        let origin = origin.to_str();
+        origin.is_ok_and(|origin| caller.is_allowed(origin, &config.allowed_origins))
+    };
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(is_allowed))
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::CONTENT_TYPE])
+        .expose_headers([header::LOCATION, header::RETRY_AFTER])
 }
 
 fn header_layer(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
@@ -109,16 +130,19 @@ async fn greeting() -> &'static str {
 }
 
 /// `/ws/chat` and `/ws/chat/websocket`: STOMP over WebSocket, or the greeting.
-async fn stomp(State(state): State<AppState>, mut request: Request<Body>) -> Response {
+async fn stomp(
+    State(state): State<AppState>,
+    caller: Caller,
+    mut request: Request<Body>,
+) -> Response {
     if !ws::is_upgrade(request.headers()) && request.uri().path() == "/ws/chat" {
         return greeting().await.into_response();
     }
-    if !is_allowed_origin(request.headers(), &state.config.allowed_origins) {
+    if !caller.may_connect(request.headers(), &state.config.allowed_origins) {
         let detail = "pages of this origin may not connect; see --allowed-origins";
         return (StatusCode::FORBIDDEN, detail).into_response();
     }
     let visit = state.guests.visit(request.headers());
-    let secure = is_secure(request.headers());
     let is_browser = request.headers().contains_key(header::ORIGIN);
     let introduced = (visit.known.is_none() && is_browser).then_some(visit.new);
     let guest = visit.known.or(introduced);
@@ -132,178 +156,10 @@ async fn stomp(State(state): State<AppState>, mut request: Request<Body>) -> Res
             if let Some(guest) = introduced {
                 state
                     .guests
-                    .introduce(guest, secure, response.headers_mut());
+                    .introduce(guest, caller.is_secure, response.headers_mut());
             }
             response
         }
         Err(error) => error.into_response(),
-    }
-}
-
-/// Whether a request's origin may connect (contract, section 2).
-fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
-    let origin = match headers.get(header::ORIGIN) {
-        Some(origin) => match origin.to_str() {
-            Ok(origin) => origin,
-            Err(_) => return false,
-        },
-        None if text(HeaderName::from_static("sec-fetch-site")) != Some("cross-site") => {
-            return true;
-        }
-        None => match text(header::REFERER).and_then(origin_of) {
-            Some(origin) => origin,
-            None => return false,
-        },
-    };
-    let host = text(header::HOST).unwrap_or_default();
-    allowed.iter().any(|allowed| {
-        allowed == "*"
-            || without_default_port(allowed).eq_ignore_ascii_case(without_default_port(origin))
-    }) || is_own(origin, host)
-}
-
-fn origin_of(url: &str) -> Option<&str> {
-    let scheme_end = url.find("://")? + 3;
-    let end = url[scheme_end..]
-        .find('/')
-        .map_or(url.len(), |slash| scheme_end + slash);
-    Some(&url[..end])
-}
-
-/// Host and port are compared, the scheme is not: TLS may end in front of the server.
-fn is_own(origin: &str, host: &str) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else {
-        return false;
-    };
-    let bare = |authority: &str| -> String {
-        let port = if scheme == "https" { ":443" } else { ":80" };
-        authority
-            .strip_suffix(port)
-            .unwrap_or(authority)
-            .to_ascii_lowercase()
-    };
-    matches!(scheme, "http" | "https") && !host.is_empty() && bare(authority) == bare(host)
-}
-
-fn without_default_port(origin: &str) -> &str {
-    let port = if origin.starts_with("https://") {
-        ":443"
-    } else {
-        ":80"
-    };
-    origin.strip_suffix(port).unwrap_or(origin)
-}
-
-/// Whether the browser came by https. Forwarded headers are not believed yet.
-pub(crate) fn is_secure(_headers: &HeaderMap) -> bool {
-    false
-}
-
-/// The address of the peer.
-pub(crate) struct Peer(pub(crate) IpAddr);
-
-impl<S: Send + Sync> FromRequestParts<S> for Peer {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Peer(info.map_or(
-            IpAddr::from([0, 0, 0, 0]),
-            |ConnectInfo(address)| address.ip(),
-        )))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn origins_are_judged_as_the_contract_says() {
-        let allowed = ["https://shop.example".to_owned()];
-        let all = ["*".to_owned()];
-        let cases: &[(&[(&str, &str)], &[String], bool)] = &[
-            (&[("host", "chat.example")], &[], true),
-            (
-                &[("host", "chat.example"), ("origin", "https://chat.example")],
-                &[],
-                true,
-            ),
-            (
-                &[
-                    ("host", "chat.example"),
-                    ("origin", "http://chat.example:80"),
-                ],
-                &[],
-                true,
-            ),
-            (
-                &[
-                    ("host", "chat.example:8080"),
-                    ("origin", "http://chat.example:8080"),
-                ],
-                &[],
-                true,
-            ),
-            (
-                &[
-                    ("host", "chat.example:8080"),
-                    ("origin", "http://chat.example"),
-                ],
-                &[],
-                false,
-            ),
-            (
-                &[("host", "chat.example"), ("origin", "https://evil.example")],
-                &[],
-                false,
-            ),
-            (&[("host", "chat.example"), ("origin", "null")], &[], false),
-            (&[("host", "chat.example"), ("origin", "null")], &all, true),
-            (
-                &[
-                    ("host", "chat.example"),
-                    ("origin", "https://shop.example:443"),
-                ],
-                &allowed,
-                true,
-            ),
-            (
-                &[("host", "chat.example"), ("origin", "http://shop.example")],
-                &allowed,
-                false,
-            ),
-            (
-                &[("host", "chat.example"), ("sec-fetch-site", "cross-site")],
-                &[],
-                false,
-            ),
-            (
-                &[
-                    ("host", "chat.example"),
-                    ("sec-fetch-site", "cross-site"),
-                    ("referer", "https://shop.example/page"),
-                ],
-                &allowed,
-                true,
-            ),
-        ];
-        for (headers, allowed, expected) in cases {
-            let map: HeaderMap = headers
-                .iter()
-                .map(|(name, value)| {
-                    (
-                        HeaderName::from_static(name),
-                        HeaderValue::from_static(value),
-                    )
-                })
-                .collect();
-            assert_eq!(is_allowed_origin(&map, allowed), *expected, "{headers:?}");
-        }
     }
 }

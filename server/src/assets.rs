@@ -20,8 +20,14 @@ pub(crate) fn package_dir() -> &'static str {
 
 /// Answers `GET /{package_dir}/{file}`, to be kept for good.
 pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
-    let name = uri.path().trim_start_matches('/').trim_start_matches(PACKAGE_DIR);
-    let Some(file) = FILES.iter().find(|file| file.name == name.trim_start_matches('/')) else {
+    let name = uri
+        .path()
+        .trim_start_matches('/')
+        .trim_start_matches(PACKAGE_DIR);
+    let Some(file) = FILES
+        .iter()
+        .find(|file| file.name == name.trim_start_matches('/'))
+    else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let (bytes, encoding) = match negotiate(&headers) {
@@ -63,14 +69,17 @@ fn negotiate(headers: &HeaderMap) -> Encoding {
     let text: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
     let accepts = |coding: &str| {
         let quality = |wanted: &str| {
-            text.iter().flat_map(|value| value.split(',')).find_map(|item| {
-                let mut parts = item.split(';').map(str::trim);
-                let named = parts.next()?.eq_ignore_ascii_case(wanted);
-                let zero = parts.any(|part| {
-                    part.strip_prefix("q=").is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0))
-                });
-                named.then_some(!zero)
-            })
+            text.iter()
+                .flat_map(|value| value.split(','))
+                .find_map(|item| {
+                    let mut parts = item.split(';').map(str::trim);
+                    let named = parts.next()?.eq_ignore_ascii_case(wanted);
+                    let zero = parts.any(|part| {
+                        part.strip_prefix("q=")
+                            .is_some_and(|q| q.parse::<f32>().is_ok_and(|q| q <= 0.0))
+                    });
+                    named.then_some(!zero)
+                })
         };
         quality(coding).or_else(|| quality("*")).unwrap_or(false)
     };

@@ -1,9 +1,10 @@
 //! What can be set, by option or by environment, read once at the start.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use ipnet::IpNet;
 
 /// Sarangbang: a chat server. Serves the pages, the room API and STOMP over WebSocket.
 #[derive(Clone, Debug, Parser)]
@@ -20,6 +21,16 @@ pub struct Config {
     /// Origins besides the server's own whose pages may connect, comma-separated; `*` for all
     #[arg(long, env = "SARANGBANG_ALLOWED_ORIGINS", value_delimiter = ',')]
     pub allowed_origins: Vec<String>,
+
+    /// Proxies whose X-Forwarded-For, -Host and -Proto are believed, comma-separated: addresses or
+    /// networks such as 10.0.0.0/8
+    #[arg(
+        long,
+        env = "SARANGBANG_TRUSTED_PROXIES",
+        value_delimiter = ',',
+        value_parser = parse_network
+    )]
+    pub trusted_proxies: Vec<IpNet>,
 
     /// Chat messages a second that one session may send; 0 for no limit
     #[arg(long, env = "SARANGBANG_MESSAGE_RATE", default_value_t = 20)]
@@ -97,4 +108,11 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| format!("`{text}` is no address and no network such as 10.0.0.0/8"))
 }

@@ -11,6 +11,7 @@ mod config;
 mod connection;
 mod guest;
 mod log;
+mod origin;
 mod pages;
 mod problem;
 mod ws;

@@ -14,10 +14,11 @@ use leptos::prelude::{expect_context, provide_context};
 use shared::chat::{ChatMessage, ChatRoom, RoomId};
 use tokio::sync::oneshot;
 
-use crate::app::{self, AppState};
+use crate::app::AppState;
 use crate::assets;
 use crate::chat::{Chat, answer};
 use crate::log::{self, Range, StoreError};
+use crate::origin::Caller;
 
 const LANGUAGE_COOKIE: &str = "sarangbang_lang";
 
@@ -78,11 +79,14 @@ fn options() -> LeptosOptions {
 }
 
 /// Renders a page, or the page that says there is none.
-pub(crate) async fn page(State(state): State<AppState>, request: Request<Body>) -> Response {
+pub(crate) async fn page(
+    State(state): State<AppState>,
+    caller: Caller,
+    request: Request<Body>,
+) -> Response {
     let chosen = chosen_language(request.uri().query());
     let language = chosen.unwrap_or_else(|| language_of(request.headers()));
     let visit = state.guests.visit(request.headers());
-    let secure = app::is_secure(request.headers());
     let style_href = format!("/{}/sarangbang.css", assets::package_dir());
     let source = Arc::clone(&state.source);
     let context = move || {
@@ -116,13 +120,13 @@ pub(crate) async fn page(State(state): State<AppState>, request: Request<Body>) 
         HeaderValue::from_static("accept-language, cookie"),
     );
     if visit.known.is_none() {
-        state.guests.introduce(visit.new, secure, headers);
+        state.guests.introduce(visit.new, caller.is_secure, headers);
     }
     if let Some(chosen) = chosen {
         let cookie = Cookie::build((LANGUAGE_COOKIE, chosen.tag()))
             .path("/")
             .same_site(SameSite::Lax)
-            .secure(secure)
+            .secure(caller.is_secure)
             .permanent()
             .build();
         if let Ok(value) = HeaderValue::from_str(&cookie.to_string()) {

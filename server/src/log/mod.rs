@@ -7,6 +7,8 @@
 //! `sqlite` keeps the log on disk; `order` decides and commits; `tail` holds each room's newest
 //! entries, encoded once, and wakes who follows it.
 
+#[cfg(test)]
+mod conformance;
 mod names;
 mod order;
 mod pages;
@@ -184,8 +186,11 @@ pub(crate) trait Log: Send + Sync {
         done: Box<dyn FnOnce(Result<u64, StoreError>) + Send>,
     );
 
-    /// Whether the store answers, by its latest attempt.
+    /// Whether the store answers and holds what it should, by its latest attempts.
     fn is_healthy(&self) -> bool;
+
+    /// Attempts to write, so that [`Log::is_healthy`] comes to know.
+    fn probe(&self);
 
     /// Commits what waits, then stops. Later appends get [`Outcome::Failed`].
     fn stop(&self);

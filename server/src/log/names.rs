@@ -119,13 +119,13 @@ impl Names {
         }
     }
 
-    /// Keeps what was admitted since the last call of this or [`Names::undo`].
+    /// Keeps what was admitted and released since the last call of this or [`Names::undo`].
     pub(super) fn keep(&mut self) {
         self.journal.clear();
         self.mark = 0;
     }
 
-    /// Undoes what was admitted since the last call of this or [`Names::keep`].
+    /// Undoes what was admitted and released since the last call of this or [`Names::keep`].
     pub(super) fn undo(&mut self) {
         self.mark = 0;
         self.undo_to_mark();
@@ -154,7 +154,7 @@ impl Names {
 
     /// Frees the names of a session; gives the rooms whose number of people present changed.
     pub(super) fn release(&mut self, session: SessionNumber) -> Vec<i64> {
-        let Some(rooms) = self.bound.remove(&session) else {
+        let Some(rooms) = self.bound.get(&session).cloned() else {
             return Vec::new();
         };
         let mut changed = Vec::new();
@@ -164,6 +164,12 @@ impl Names {
                 continue;
             };
             let before = self.present_in(room);
+            self.journal.push(Undo {
+                place: place.clone(),
+                holder: Some(holder.clone()),
+                session,
+                bound: Some(place.1.clone()),
+            });
             holder.sessions.remove(&session);
             self.set(place, holder, session, None);
             if self.present_in(room) != before {
@@ -292,6 +298,7 @@ mod tests {
         names.keep();
         names.admit(1, program(1), &a, LEAVE).unwrap();
         names.admit(1, program(1), &b, ENTER).unwrap();
+        assert!(names.release(1).is_empty() || names.present_in(1) == 0);
         names.undo();
         assert_eq!(
             names.admit(1, program(1), &b, TALK),

@@ -1,15 +1,14 @@
 //! The one ordered path: what has gathered is decided and committed in one transaction, then shown.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex};
 
-use shared::chat::{ChatMessage, MessageId, MessageType, NewMessage, RoomId};
+use shared::chat::{ChatMessage, MessageId, MessageType, NewMessage, RoomId, RoomName};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::names::{Admission, Names};
-use super::sqlite::{Stored, Writer};
+use super::sqlite::{Health, Stored, Writer};
 use super::tail::{Figures, lock};
 use super::{
     Batch, Done, Full, Observer, Outcome, Reason, Record, Room, SessionNumber, Signal, StoreError,
@@ -30,8 +29,9 @@ pub(super) type RoomDone = Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>
 /// What the ordering thread is asked to do.
 pub(super) enum Command {
     Append(Record, Done),
-    CreateRoom(shared::chat::RoomName, RoomDone),
+    CreateRoom(RoomName, RoomDone),
     Release(SessionNumber),
+    Probe,
 }
 
 /// What waits to be ordered.
@@ -86,6 +86,14 @@ impl Queue {
             return;
         }
         self.push(state, command);
+    }
+
+    /// Asks for an attempt to write, unless there is something to write anyway.
+    pub(super) fn probe(&self) {
+        let state = lock(&self.state);
+        if state.commands.is_empty() && !state.stopping {
+            self.push(state, Command::Probe);
+        }
     }
 
     fn push(&self, mut state: std::sync::MutexGuard<'_, QueueState>, command: Command) {
@@ -147,7 +155,7 @@ pub(super) struct Orderer {
     pub(super) rooms: Arc<std::sync::RwLock<Rooms>>,
     pub(super) budget: Arc<super::tail::RingBudget>,
     pub(super) observer: Arc<dyn Observer>,
-    pub(super) healthy: Arc<AtomicBool>,
+    pub(super) health: Arc<Health>,
     pub(super) names: Names,
     /// The time of the newest entry: `sentAt` does not fall in a room, even if the clock does.
     pub(super) latest: OffsetDateTime,
@@ -171,66 +179,73 @@ impl Orderer {
     }
 
     fn commit(&mut self, batch: &mut Vec<Command>) {
-        let mut appended: Vec<(Done, Outcome)> = Vec::with_capacity(batch.len());
-        let mut made: Vec<(RoomDone, Arc<Room>)> = Vec::new();
+        let mut appended: Vec<(Done, Option<Outcome>)> = Vec::with_capacity(batch.len());
+        let mut made: Vec<(RoomDone, Option<Arc<Room>>)> = Vec::new();
         let mut released = Vec::new();
+        let mut left: BTreeSet<i64> = BTreeSet::new();
         let mut staged: BTreeMap<i64, Staged> = BTreeMap::new();
+        let mut probed = false;
         let now = now().max(self.latest);
         self.latest = now;
-        let mut failed = self.writer.begin().inspect_err(report).is_err();
+        let mut result = self.writer.begin();
         for command in batch.drain(..) {
             match command {
                 Command::Append(record, done) => {
-                    let outcome = if failed {
-                        Outcome::Failed
-                    } else {
-                        self.append(record, now, &mut staged)
-                            .unwrap_or_else(|error| {
-                                report(&error);
-                                failed = true;
-                                Outcome::Failed
-                            })
-                    };
+                    let outcome = attempt(&mut result, || self.append(record, now, &mut staged));
                     appended.push((done, outcome));
                 }
-                Command::CreateRoom(name, done) => match self.writer.insert_room(&name, now) {
-                    Ok((number, id)) if !failed => {
-                        let figures = Figures {
-                            end: 1,
-                            ..Figures::default()
-                        };
-                        let budget = Arc::clone(&self.budget);
-                        let room = Room::new(number, id, name, now, figures, budget);
-                        made.push((done, Arc::new(room)));
-                    }
-                    Ok(_) => done(Err(StoreError::Unavailable)),
-                    Err(error) => {
-                        report(&error);
-                        failed = true;
-                        done(Err(StoreError::Unavailable));
-                    }
-                },
-                Command::Release(session) => released.push(session),
+                Command::CreateRoom(name, done) => {
+                    made.push((done, attempt(&mut result, || self.insert_room(name, now))));
+                }
+                Command::Release(session) => {
+                    left.extend(self.names.release(session));
+                    released.push(session);
+                }
+                Command::Probe => {
+                    probed = attempt(&mut result, || self.writer.touch()).is_some();
+                }
             }
         }
-        if !failed {
+        if result.is_ok() {
             let figures = staged
                 .values()
                 .map(|staged| (staged.room.number, staged.figures));
-            failed = self.writer.commit(figures).inspect_err(report).is_err();
+            result = self.writer.commit(figures);
         }
-        self.healthy.store(!failed, Ordering::Relaxed);
-        if failed {
+        let has_written = probed || !staged.is_empty() || !made.is_empty();
+        if has_written || result.is_err() {
+            self.health.note_write(&result);
+        }
+        if result.is_ok() {
+            self.names.keep();
+            self.show(staged, &made);
+        } else {
             self.writer.roll_back();
             self.names.undo();
-        } else {
+            for session in released {
+                left.extend(self.names.release(session));
+            }
             self.names.keep();
         }
-        self.show(staged, made, failed);
-        for (done, outcome) in appended {
-            done(if failed { Outcome::Failed } else { outcome });
+        self.count_participants(left);
+        for (done, room) in made {
+            let room = room.filter(|_| result.is_ok());
+            done(room.ok_or(StoreError::Unavailable));
         }
-        self.release(released);
+        for (done, outcome) in appended {
+            let outcome = outcome.filter(|_| result.is_ok());
+            done(outcome.unwrap_or(Outcome::Failed));
+        }
+    }
+
+    fn insert_room(&self, name: RoomName, now: OffsetDateTime) -> rusqlite::Result<Arc<Room>> {
+        let (number, id) = self.writer.insert_room(&name, now)?;
+        let figures = Figures {
+            end: 1,
+            ..Figures::default()
+        };
+        let budget = Arc::clone(&self.budget);
+        Ok(Arc::new(Room::new(number, id, name, now, figures, budget)))
     }
 
     fn append(
@@ -256,10 +271,6 @@ impl Orderer {
     }
 
     /// Decides on every message of a record: to be stored in that room, or nothing to store.
-    #[expect(
-        clippy::type_complexity,
-        reason = "a decision for each message, or the first refusal"
-    )]
     fn admit(
         &mut self,
         record: &Record,
@@ -306,13 +317,14 @@ impl Orderer {
                 }
             }
         }
-        match self
-            .names
-            .admit(room.number, record.origin, &message.sender, kind)
-        {
-            Err(reason) => Ok(Err(reason)),
+        let names = &mut self.names;
+        match names.admit(room.number, record.origin, &message.sender, kind) {
             Ok(Admission::Store) if !repeat => Ok(Ok(Some(room))),
             Ok(_) => Ok(Ok(None)),
+            // What is stored is stored, whoever holds the name by now; but a repeated ENTER also
+            // asks for the name.
+            Err(_) if repeat && kind != MessageType::Enter => Ok(Ok(None)),
+            Err(reason) => Ok(Err(reason)),
         }
     }
 
@@ -354,26 +366,15 @@ impl Orderer {
         Ok(())
     }
 
-    fn show(
-        &mut self,
-        staged: BTreeMap<i64, Staged>,
-        made: Vec<(RoomDone, Arc<Room>)>,
-        failed: bool,
-    ) {
-        if failed {
-            for (done, _) in made {
-                done(Err(StoreError::Unavailable));
-            }
-            return;
-        }
-        for (done, room) in made {
+    /// Lets everybody see what is on disk now.
+    fn show(&mut self, staged: BTreeMap<i64, Staged>, made: &[(RoomDone, Option<Arc<Room>>)]) {
+        for room in made.iter().filter_map(|(_, room)| room.as_ref()) {
             {
                 let mut rooms = super::sqlite::write_lock(&self.rooms);
-                rooms.by_id.insert(room.id, Arc::clone(&room));
-                rooms.in_order.push(Arc::clone(&room));
+                rooms.by_id.insert(room.id, Arc::clone(room));
+                rooms.in_order.push(Arc::clone(room));
             }
-            self.observer.made(&room);
-            done(Ok(room));
+            self.observer.made(room);
         }
         for (number, staged) in staged {
             let participant_count = self.names.present_in(number);
@@ -386,26 +387,32 @@ impl Orderer {
         }
     }
 
-    fn release(&mut self, sessions: Vec<SessionNumber>) {
-        for session in sessions {
-            for number in self.names.release(session) {
-                let rooms = super::sqlite::read_lock(&self.rooms);
-                // Rooms are numbered from 1 in the order of their creation.
-                let found = rooms
-                    .in_order
-                    .binary_search_by_key(&number, |room| room.number);
-                if let Ok(index) = found {
-                    let room = &rooms.in_order[index];
-                    room.set_participant_count(self.names.present_in(number));
-                    self.observer.changed(room);
-                }
+    /// Tells how many are present in rooms that somebody left without a word.
+    fn count_participants(&self, left: BTreeSet<i64>) {
+        let rooms = super::sqlite::read_lock(&self.rooms);
+        for number in left {
+            // Rooms are numbered from 1 in the order of their creation.
+            let found = rooms
+                .in_order
+                .binary_search_by_key(&number, |room| room.number);
+            if let Ok(index) = found {
+                let room = &rooms.in_order[index];
+                room.set_participant_count(self.names.present_in(number));
+                self.observer.changed(room);
             }
         }
     }
 }
 
-fn report(error: &rusqlite::Error) {
-    tracing::error!(%error, "the message store failed; nothing of this batch is acknowledged");
+/// Does the next step of a transaction, unless one before it has failed.
+fn attempt<T>(
+    result: &mut rusqlite::Result<()>,
+    step: impl FnOnce() -> rusqlite::Result<T>,
+) -> Option<T> {
+    if result.is_err() {
+        return None;
+    }
+    step().map_err(|error| *result = Err(error)).ok()
 }
 
 /// The server's clock, to the millisecond.

@@ -1,7 +1,9 @@
 //! Reading the store: few connections, a bounded queue, short transactions, shared pages.
+//!
+//! What cursors ask for is bounded by the cursors: each waits for one answer at most. What HTTP
+//! asks for is bounded by [`HISTORY_JOBS_MAX`].
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
@@ -9,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use shared::chat::ChatMessage;
 use time::OffsetDateTime;
 
-use super::sqlite::{MESSAGE_COLUMNS, millis, read_message};
+use super::sqlite::{Health, MESSAGE_COLUMNS, millis, read_message};
 use super::tail::lock;
 use super::{Batch, Range, Room, StoreError};
 
@@ -19,14 +21,14 @@ const PAGE_ENTRIES: u64 = 128;
 /// A page is cut short past so many bytes; the next read goes on where it ended.
 const PAGE_BYTES_MAX: usize = 256 << 10;
 
-/// The most reads that wait. Past it a read is answered [`StoreError::Busy`].
-const JOBS_MAX: usize = 8_192;
+/// The most reads that wait when another one of HTTP's comes: past it [`StoreError::Busy`].
+const HISTORY_JOBS_MAX: usize = 8_192;
 
 /// The most bytes of whole pages kept for the next who asks.
 const CACHE_BYTES_MAX: usize = 16 << 20;
 
 type PageDone = Box<dyn FnOnce(Result<Arc<Batch>, StoreError>) + Send>;
-type Job = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
+type Job = Box<dyn FnOnce(&Connection, &Health) + Send>;
 
 /// The threads that read.
 pub(super) struct Readers {
@@ -62,14 +64,14 @@ struct Pages {
 
 impl Readers {
     /// Starts one thread a connection.
-    pub(super) fn start(connections: Vec<Connection>, healthy: Arc<AtomicBool>) -> Self {
+    pub(super) fn start(connections: Vec<Connection>, health: Arc<Health>) -> Self {
         let shared = Arc::new(Shared::default());
         let threads = connections
             .into_iter()
             .map(|connection| {
                 let shared = Arc::clone(&shared);
-                let healthy = Arc::clone(&healthy);
-                std::thread::spawn(move || shared.run(&connection, &healthy))
+                let health = Arc::clone(&health);
+                std::thread::spawn(move || shared.run(&connection, &health))
             })
             .collect();
         Readers {
@@ -95,6 +97,9 @@ impl Readers {
         range: Range,
         done: Box<dyn FnOnce(Result<Vec<ChatMessage>, StoreError>) + Send>,
     ) {
+        if lock(&self.shared.jobs).queue.len() >= HISTORY_JOBS_MAX {
+            return done(Err(StoreError::Busy));
+        }
         let room = Arc::clone(room);
         self.ask(done, move |connection| {
             read_history(connection, &room, range)
@@ -150,33 +155,22 @@ impl Readers {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) {
         let mut jobs = lock(&self.shared.jobs);
-        if jobs.stopping || jobs.queue.len() >= JOBS_MAX {
-            let error = if jobs.stopping {
-                StoreError::Unavailable
-            } else {
-                StoreError::Busy
-            };
+        if jobs.stopping {
             drop(jobs);
-            return done(Err(error));
+            return done(Err(StoreError::Unavailable));
         }
-        jobs.queue
-            .push_back(Box::new(move |connection| match read(connection) {
-                Ok(value) => {
-                    done(Ok(value));
-                    Ok(())
-                }
-                Err(error) => {
-                    done(Err(StoreError::Unavailable));
-                    Err(error)
-                }
-            }));
+        jobs.queue.push_back(Box::new(move |connection, health| {
+            let answer = read(connection);
+            health.note_read(&answer);
+            done(answer.map_err(|_| StoreError::Unavailable));
+        }));
         drop(jobs);
         self.shared.filled.notify_one();
     }
 }
 
 impl Shared {
-    fn run(&self, connection: &Connection, healthy: &AtomicBool) {
+    fn run(&self, connection: &Connection, health: &Health) {
         loop {
             let mut jobs = lock(&self.jobs);
             let job = loop {
@@ -192,10 +186,7 @@ impl Shared {
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
             };
             drop(jobs);
-            if let Err(error) = job(connection) {
-                healthy.store(false, Ordering::Relaxed);
-                tracing::error!(%error, "the message store could not be read");
-            }
+            job(connection, health);
         }
     }
 

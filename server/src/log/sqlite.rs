@@ -113,12 +113,65 @@ pub(crate) enum OpenError {
     },
 }
 
+/// Whether the store answers. Damage stays until the program is started on a whole database;
+/// other faults, such as a full disk, are over with the next success of the same kind.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    writes_fail: AtomicBool,
+    reads_fail: AtomicBool,
+    is_damaged: AtomicBool,
+}
+
+impl Health {
+    pub(super) fn note_write<T>(&self, result: &rusqlite::Result<T>) {
+        let advice = "the message store could not be written; nothing of this batch is kept";
+        Self::note(&self.writes_fail, &self.is_damaged, result, advice);
+    }
+
+    pub(super) fn note_read<T>(&self, result: &rusqlite::Result<T>) {
+        let advice = "the message store could not be read";
+        Self::note(&self.reads_fail, &self.is_damaged, result, advice);
+    }
+
+    fn note<T>(
+        fails: &AtomicBool,
+        is_damaged: &AtomicBool,
+        result: &rusqlite::Result<T>,
+        advice: &'static str,
+    ) {
+        fails.store(result.is_err(), Ordering::Relaxed);
+        let Err(error) = result else { return };
+        if is_damage(error) {
+            is_damaged.store(true, Ordering::Relaxed);
+            tracing::error!(%error, "{advice}: the database is damaged; restore it from a backup");
+        } else {
+            tracing::error!(%error, "{advice}");
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        let faults = [&self.writes_fail, &self.reads_fail, &self.is_damaged];
+        !faults
+            .into_iter()
+            .any(|fault| fault.load(Ordering::Relaxed))
+    }
+}
+
+/// Whether an error is about what the database holds, not about reaching it.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match error.sqlite_error_code() {
+        Some(code) => matches!(code, DatabaseCorrupt | NotADatabase),
+        None => true,
+    }
+}
+
 /// The log in SQLite; see the contract of [`Log`].
 pub(crate) struct Sqlite {
     queue: Arc<Queue>,
     rooms: Arc<RwLock<Rooms>>,
     readers: Readers,
-    healthy: Arc<AtomicBool>,
+    health: Arc<Health>,
     orderer: Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the log is open; the operating system frees it when the process dies.
     _lock: File,
@@ -130,6 +183,15 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`] when the directory is in use, or what is there is not ours, newer or damaged.
     pub(crate) fn open(data_dir: &Path, observer: Arc<dyn Observer>) -> Result<Self, OpenError> {
+        Self::open_with(data_dir, observer, |_| Ok(()))
+    }
+
+    /// As [`Sqlite::open`]; `prepare` gets the connection that writes.
+    fn open_with(
+        data_dir: &Path,
+        observer: Arc<dyn Observer>,
+        prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<Self, OpenError> {
         let lock = lock_directory(data_dir)?;
         let path = data_dir.join("sarangbang.db");
         let (connection, rooms, latest) = open_checked(&path)?;
@@ -137,6 +199,7 @@ impl Sqlite {
             path: path.clone(),
             source,
         };
+        prepare(&connection).map_err(failed)?;
         let readers = (0..READERS)
             .map(|_| open_reader(&path))
             .collect::<rusqlite::Result<Vec<_>>>()
@@ -144,14 +207,14 @@ impl Sqlite {
         let budget = Arc::default();
         let rooms = Arc::new(RwLock::new(rooms_of(rooms, &budget)));
         let queue = Arc::new(Queue::default());
-        let healthy = Arc::new(AtomicBool::new(true));
+        let health = Arc::new(Health::default());
         let orderer = Orderer {
             queue: Arc::clone(&queue),
             writer: Writer { connection },
             rooms: Arc::clone(&rooms),
             budget,
             observer,
-            healthy: Arc::clone(&healthy),
+            health: Arc::clone(&health),
             names: Names::default(),
             latest,
         };
@@ -165,8 +228,8 @@ impl Sqlite {
         Ok(Sqlite {
             queue,
             rooms,
-            readers: Readers::start(readers, Arc::clone(&healthy)),
-            healthy,
+            readers: Readers::start(readers, Arc::clone(&health)),
+            health,
             orderer: Mutex::new(Some(thread)),
             _lock: lock,
         })
@@ -226,7 +289,11 @@ impl Log for Sqlite {
     }
 
     fn is_healthy(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed)
+        self.health.is_good()
+    }
+
+    fn probe(&self) {
+        self.queue.probe();
     }
 
     fn stop(&self) {
@@ -270,17 +337,14 @@ struct RoomRow {
 
 fn open_checked(path: &Path) -> Result<(Connection, Vec<RoomRow>, OffsetDateTime), OpenError> {
     check_header(path)?;
-    let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-            OpenError::Damaged {
-                path: path.to_owned(),
-                detail: source.to_string(),
-            }
+    let failed = |source: rusqlite::Error| {
+        let path = path.to_owned();
+        if is_damage(&source) {
+            let detail = source.to_string();
+            OpenError::Damaged { path, detail }
+        } else {
+            OpenError::Store { path, source }
         }
-        _ => OpenError::Store {
-            path: path.to_owned(),
-            source,
-        },
     };
     let mut connection = Connection::open(path).map_err(failed)?;
     let (application, version, tables) = connection
@@ -468,6 +532,12 @@ impl Writer {
             .map(drop)
     }
 
+    /// Writes something in a transaction that changes nothing.
+    pub(super) fn touch(&self) -> rusqlite::Result<()> {
+        self.connection
+            .pragma_update(None, "user_version", SCHEMA_VERSION)
+    }
+
     pub(super) fn insert_room(
         &self,
         name: &RoomName,
@@ -605,4 +675,96 @@ pub(super) fn read_lock<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 /// Locks for writing; a panic elsewhere does not spread.
 pub(super) fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::super::conformance::{
+        self, Nobody, append, everything, history, make_room, program, talk,
+    };
+    use super::*;
+
+    fn open(directory: &Path) -> Box<dyn Log> {
+        Box::new(Sqlite::open(directory, Arc::new(Nobody)).unwrap())
+    }
+
+    #[test]
+    fn it_is_a_log() {
+        conformance::run(open);
+    }
+
+    #[test]
+    fn a_full_disk_refuses_and_loses_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let limit = |connection: &Connection| connection.pragma_update(None, "max_page_count", 40);
+        let log = Sqlite::open_with(directory.path(), Arc::new(Nobody), limit).unwrap();
+        let room = make_room(&log, "r").unwrap();
+        let text = "x".repeat(1_000);
+        let mut acknowledged = 0;
+        while append(&log, program(1), vec![talk(&room, "a", &text)]) == Outcome::Appended {
+            acknowledged += 1;
+            assert!(acknowledged < 1_000, "the disk does not fill");
+        }
+        assert!(acknowledged > 10 && !log.is_healthy());
+        assert_eq!(everything(&log, &room).len(), acknowledged);
+        assert!(make_room(&log, &"r".repeat(100)).is_ok() || !log.is_healthy());
+        // A write that needs no room succeeds, and so the log is found well again.
+        log.probe();
+        for _ in 0..200 {
+            if log.is_healthy() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(log.is_healthy());
+        log.stop();
+        drop(log);
+        let log = open(directory.path());
+        let room = log.room(room.id).unwrap();
+        assert_eq!(
+            append(&*log, program(1), vec![talk(&room, "a", "y")]),
+            Outcome::Appended
+        );
+        assert_eq!(everything(&*log, &room).len(), acknowledged + 1);
+        log.stop();
+    }
+
+    #[test]
+    fn damage_met_later_fails_the_request_and_readiness_for_good() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = open(directory.path());
+        let room = make_room(&*log, "r").unwrap();
+        let text = "x".repeat(500);
+        for _ in 0..50 {
+            let messages = (0..100).map(|_| talk(&room, "a", &text)).collect();
+            append(&*log, program(1), messages);
+        }
+        log.stop();
+        drop(log);
+        let path = directory.path().join("sarangbang.db");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[4_096 * 20..4_096 * 40].fill(0xA5);
+        std::fs::write(&path, bytes).unwrap();
+
+        let log = open(directory.path());
+        let room = log.room(room.id).unwrap();
+        assert!(log.is_healthy());
+        let oldest = Range {
+            before: None,
+            after: Some(0),
+            limit: 200,
+        };
+        assert!(history(&*log, &room, oldest).is_err());
+        assert!(!log.is_healthy());
+        append(&*log, program(1), vec![talk(&room, "a", "y")]);
+        let newest = Range {
+            before: None,
+            after: None,
+            limit: 1,
+        };
+        assert!(history(&*log, &room, newest).is_ok());
+        assert!(!log.is_healthy());
+        log.stop();
+    }
 }

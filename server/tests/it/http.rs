@@ -146,3 +146,82 @@ async fn health_and_greeting() {
         );
     }
 }
+
+#[tokio::test]
+async fn the_api_answers_other_origins_of_the_list_alone() {
+    let server = TestServer::start(&["--allowed-origins", "https://shop.example"]).await;
+    let room = format!("/chat/room/{}", server.make_room("r").await.room_id);
+    for (origin, allowed) in [
+        ("https://shop.example", true),
+        ("https://evil.example", false),
+        ("null", false),
+    ] {
+        for path in ["/chat/rooms", &room] {
+            let origin = [("origin", origin)];
+            let answer = request(server.address, "GET", path, &origin, "").await;
+            let expected = allowed.then_some(origin[0].1);
+            assert_eq!(answer.header("access-control-allow-origin"), expected);
+            assert!(answer.header("vary").unwrap().contains("origin"));
+        }
+        let preflight = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "content-type"),
+        ];
+        let answer = request(server.address, "OPTIONS", "/chat/room", &preflight, "").await;
+        let found = answer.header("access-control-allow-origin");
+        assert_eq!(found, allowed.then_some(origin), "{answer:?}");
+    }
+    let own = format!("http://{}", server.address);
+    let answer = request(
+        server.address,
+        "GET",
+        "/chat/rooms",
+        &[("origin", &own)],
+        "",
+    )
+    .await;
+    assert_eq!(
+        answer.header("access-control-allow-credentials"),
+        Some("true")
+    );
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_speaks_for_the_browser() {
+    let options = ["--trusted-proxies", "127.0.0.1", "--room-rate", "1"];
+    let server = TestServer::start(&options).await;
+    let https = [
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-for", "203.0.113.9"),
+    ];
+    let page = request(server.address, "GET", "/chat/room", &https, "").await;
+    assert!(page.header("set-cookie").unwrap().contains("; Secure"));
+    for (client, status) in [
+        ("203.0.113.9", 200),
+        ("203.0.113.9", 429),
+        ("203.0.113.10", 200),
+    ] {
+        let headers = [JSON[0], ("x-forwarded-for", client)];
+        let body = r#"{"roomName":"r"}"#;
+        let answer = request(server.address, "POST", "/chat/room", &headers, body).await;
+        assert_eq!(answer.status, status, "{client}");
+    }
+}
+
+#[tokio::test]
+async fn pages_and_lists_are_compressed_for_who_can_read_it() {
+    let server = TestServer::start(&[]).await;
+    for index in 0..30 {
+        server.make_room(&format!("room {index}")).await;
+    }
+    for path in ["/chat/room", "/chat/rooms"] {
+        let plain = request(server.address, "GET", path, &[], "").await;
+        assert_eq!(plain.header("content-encoding"), None);
+        for encoding in ["br", "gzip"] {
+            let accept = [("accept-encoding", encoding)];
+            let answer = request(server.address, "GET", path, &accept, "").await;
+            assert_eq!(answer.header("content-encoding"), Some(encoding), "{path}");
+        }
+    }
+}

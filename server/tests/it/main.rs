@@ -1,7 +1,13 @@
 //! The running server over real sockets, on ports that the system picks.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 mod http;
 mod kill;
+mod limits;
 mod room_log;
 mod stomp;
 mod support;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::stomp::Command;
 
-use crate::support::{Client, Ended, TestServer, request, room_destination, talk};
+use crate::support::{Client, TestServer, request, room_destination, talk};
 
 #[tokio::test]
 async fn two_people_talk() {
@@ -375,80 +375,6 @@ async fn a_pong_is_a_sign_of_life() {
     let lived = tokio::time::timeout(Duration::from_secs(1), client.next()).await;
     assert!(lived.is_err(), "{lived:?}");
     assert!(client.heart_beats >= 5, "{}", client.heart_beats);
-}
-
-#[tokio::test]
-async fn who_does_not_connect_in_time_is_closed() {
-    let server = TestServer::start(&["--connect-timeout-ms", "200"]).await;
-    let mut client = Client::open(server.address).await;
-    assert_eq!(client.end().await.code, Some(4500));
-}
-
-#[tokio::test]
-async fn limits_hold_at_the_limit_and_one_past_it() {
-    let server = TestServer::start(&[]).await;
-    let room = server.make_room("r").await;
-    // A frame of exactly 64 KiB, with a body that is padded JSON.
-    let frame = |size: usize| {
-        let head = "SEND\ndestination:/app/chat/sendMessage\nreceipt:r\n\n";
-        let body = talk(&room, "a", "x");
-        let padding = " ".repeat(size - head.len() - body.len() - 1);
-        format!("{head}{body}{padding}\0")
-    };
-    let mut client = server.connect().await;
-    client.send(&frame(65_536)).await;
-    client.receipt("r").await;
-    client.send(&frame(65_537)).await;
-    assert_eq!(client.frame().await.command, Command::Error);
-    assert_eq!(client.end().await.code, Some(1002));
-
-    let mut client = server.connect().await;
-    for id in 0..128 {
-        client
-            .send(&format!(
-                "SUBSCRIBE\nid:{id}\ndestination:/topic/chat/rooms\n\n\0"
-            ))
-            .await;
-    }
-    client.send("UNSUBSCRIBE\nid:0\nreceipt:u\n\n\0").await;
-    client.receipt("u").await;
-    client.subscribe("a", "/topic/chat/rooms", "").await;
-    client
-        .send("SUBSCRIBE\nid:b\ndestination:/topic/chat/rooms\n\n\0")
-        .await;
-    assert_eq!(client.frame().await.command, Command::Error);
-
-    let mut client = server.connect().await;
-    client.send(&"\n".repeat(262_145)).await;
-    assert_eq!(
-        client.end().await,
-        Ended {
-            code: Some(1009),
-            reason: "the message is too big".into()
-        }
-    );
-}
-
-#[tokio::test]
-async fn the_rate_delays_and_loses_nothing() {
-    let server = TestServer::start(&["--message-rate", "50", "--message-burst", "10"]).await;
-    let room = server.make_room("r").await;
-    let mut client = server.connect().await;
-    let begin = std::time::Instant::now();
-    for index in 0..30 {
-        client
-            .talk(&room, "a", &index.to_string(), &index.to_string())
-            .await;
-    }
-    for index in 0..30 {
-        client.receipt(&index.to_string()).await;
-    }
-    assert!(
-        begin.elapsed() >= Duration::from_millis(350),
-        "{:?}",
-        begin.elapsed()
-    );
-    assert_eq!(server.history(&room, "").await.len(), 30);
 }
 
 #[tokio::test]

@@ -134,8 +134,9 @@ pub(crate) async fn request(
             .await
             .expect("an answer in time"),
     );
-    let text = String::from_utf8_lossy(&octets).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").expect("a header");
+    let end = octets.windows(4).position(|end| end == b"\r\n\r\n");
+    let (head, body) = octets.split_at(end.expect("a header"));
+    let (head, body) = (String::from_utf8_lossy(head), &body[4..]);
     let mut lines = head.lines();
     let status = lines
         .next()
@@ -155,24 +156,26 @@ pub(crate) async fn request(
     let body = if chunked {
         dechunk(body)
     } else {
-        body.to_owned()
+        body.to_vec()
     };
     Answer {
         status,
         headers,
-        body,
+        body: String::from_utf8_lossy(&body).into_owned(),
     }
 }
 
-fn dechunk(mut text: &str) -> String {
-    let mut whole = String::new();
-    while let Some((size, rest)) = text.split_once("\r\n") {
+fn dechunk(mut octets: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(end) = octets.windows(2).position(|end| end == b"\r\n") {
+        let size = std::str::from_utf8(&octets[..end]).unwrap();
         let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        let chunk = &octets[end + 2..];
         if size == 0 {
             break;
         }
-        whole.push_str(&rest[..size]);
-        text = &rest[size + 2..];
+        whole.extend_from_slice(&chunk[..size]);
+        octets = &chunk[size + 2..];
     }
     whole
 }
@@ -192,6 +195,15 @@ pub(crate) struct Ended {
     pub(crate) reason: String,
 }
 
+impl Ended {
+    fn by(error: tokio_tungstenite::tungstenite::Error) -> Self {
+        Ended {
+            code: None,
+            reason: error.to_string(),
+        }
+    }
+}
+
 impl Client {
     /// Opens a WebSocket, without CONNECT.
     pub(crate) async fn open(address: SocketAddr) -> Self {
@@ -199,39 +211,57 @@ impl Client {
     }
 
     pub(crate) async fn open_with(address: SocketAddr, headers: &[(&'static str, &str)]) -> Self {
+        Self::try_open(address, headers).await.unwrap()
+    }
+
+    async fn try_open(
+        address: SocketAddr,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, Ended> {
         let mut request = format!("ws://{address}/ws/chat")
             .into_client_request()
             .unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
-        let (socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+        let opened = tokio_tungstenite::connect_async(request).await;
+        let (socket, _) = opened.map_err(Ended::by)?;
         let limits = Limits {
             frame_bytes_max: 16 << 20,
             ..Limits::default()
         };
         let mut decoder = Decoder::new(limits);
         decoder.set_version(Version::V12);
-        Client {
+        Ok(Client {
             socket,
             decoder,
             heart_beats: 0,
-        }
+        })
     }
 
     /// Opens a session of version 1.2 without heart-beats.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let mut client = Self::open(address).await;
-        client
-            .send("CONNECT\naccept-version:1.2\nhost:chat\n\n\0")
-            .await;
-        let frame = client.frame().await;
+        Self::try_connect(address).await.unwrap()
+    }
+
+    /// As [`Client::connect`], for a server that may have gone.
+    pub(crate) async fn try_connect(address: SocketAddr) -> Result<Self, Ended> {
+        let mut client = Self::try_open(address, &[]).await?;
+        let connect = "CONNECT\naccept-version:1.2\nhost:chat\n\n\0";
+        client.try_send(connect).await?;
+        let frame = client.next().await?;
         assert_eq!(frame.command, Command::Connected, "{frame:?}");
-        client
+        Ok(client)
     }
 
     pub(crate) async fn send(&mut self, text: &str) {
-        self.socket.send(Message::text(text)).await.unwrap();
+        self.try_send(text).await.unwrap();
+    }
+
+    /// As [`Client::send`], for a server that may have gone.
+    pub(crate) async fn try_send(&mut self, text: &str) -> Result<(), Ended> {
+        let sent = self.socket.send(Message::text(text)).await;
+        sent.map_err(Ended::by)
     }
 
     pub(crate) async fn send_binary(&mut self, octets: Vec<u8>) {
@@ -311,12 +341,14 @@ impl Client {
 
     /// Sends a TALK with a receipt and does not wait for it.
     pub(crate) async fn talk(&mut self, room: &ChatRoom, sender: &str, text: &str, receipt: &str) {
-        let body = talk(room, sender, text);
-        self.send(&format!(
-            "SEND\ndestination:/app/chat/sendMessage\nreceipt:{receipt}\n\n{body}\0"
-        ))
-        .await;
+        self.send(&send_frame(room, sender, text, receipt)).await;
     }
+}
+
+/// A SEND of a TALK with a receipt.
+pub(crate) fn send_frame(room: &ChatRoom, sender: &str, text: &str, receipt: &str) -> String {
+    let body = talk(room, sender, text);
+    format!("SEND\ndestination:/app/chat/sendMessage\nreceipt:{receipt}\n\n{body}\0")
 }
 
 pub(crate) fn talk(room: &ChatRoom, sender: &str, text: &str) -> String {

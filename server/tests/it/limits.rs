@@ -1,0 +1,237 @@
+//! The limits (contract, section 4): each at its value, and one past it.
+
+use std::time::Duration;
+
+use shared::chat::ChatRoom;
+use shared::stomp::Command;
+
+use crate::support::{Client, Ended, TestServer, request, room_destination, talk};
+
+#[tokio::test]
+async fn who_does_not_connect_in_time_is_closed() {
+    let server = TestServer::start(&["--connect-timeout-ms", "200"]).await;
+    let mut client = Client::open(server.address).await;
+    assert_eq!(client.end().await.code, Some(4500));
+}
+
+#[tokio::test]
+async fn limits_hold_at_the_limit_and_one_past_it() {
+    let server = TestServer::start(&[]).await;
+    let room = server.make_room("r").await;
+    // A frame of exactly 64 KiB, with a body that is padded JSON.
+    let frame = |size: usize| {
+        let head = "SEND\ndestination:/app/chat/sendMessage\nreceipt:r\n\n";
+        let body = talk(&room, "a", "x");
+        let padding = " ".repeat(size - head.len() - body.len() - 1);
+        format!("{head}{body}{padding}\0")
+    };
+    let mut client = server.connect().await;
+    client.send(&frame(65_536)).await;
+    client.receipt("r").await;
+    client.send(&frame(65_537)).await;
+    assert_eq!(client.frame().await.command, Command::Error);
+    assert_eq!(client.end().await.code, Some(1002));
+
+    let mut client = server.connect().await;
+    for id in 0..128 {
+        client
+            .send(&format!(
+                "SUBSCRIBE\nid:{id}\ndestination:/topic/chat/rooms\n\n\0"
+            ))
+            .await;
+    }
+    client.send("UNSUBSCRIBE\nid:0\nreceipt:u\n\n\0").await;
+    client.receipt("u").await;
+    client.subscribe("a", "/topic/chat/rooms", "").await;
+    client
+        .send("SUBSCRIBE\nid:b\ndestination:/topic/chat/rooms\n\n\0")
+        .await;
+    assert_eq!(client.frame().await.command, Command::Error);
+
+    let mut client = server.connect().await;
+    client.send(&"\n".repeat(262_145)).await;
+    assert_eq!(
+        client.end().await,
+        Ended {
+            code: Some(1009),
+            reason: "the message is too big".into()
+        }
+    );
+}
+
+#[tokio::test]
+async fn the_rate_delays_and_loses_nothing() {
+    let server = TestServer::start(&["--message-rate", "50", "--message-burst", "10"]).await;
+    let room = server.make_room("r").await;
+    let mut client = server.connect().await;
+    let begin = std::time::Instant::now();
+    for index in 0..30 {
+        client
+            .talk(&room, "a", &index.to_string(), &index.to_string())
+            .await;
+    }
+    for index in 0..30 {
+        client.receipt(&index.to_string()).await;
+    }
+    assert!(
+        begin.elapsed() >= Duration::from_millis(350),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!(server.history(&room, "").await.len(), 30);
+}
+
+/// Sends a frame that must be taken, and one that must end in ERROR and a close.
+async fn taken_and_refused(server: &TestServer, taken: &str, refused: &str) {
+    let mut client = server.connect().await;
+    client.send(taken).await;
+    client.receipt("r").await;
+    client.send(refused).await;
+    let frame = client.frame().await;
+    assert_eq!(frame.command, Command::Error, "{frame:?}");
+    assert!(!frame.headers.get("message").unwrap().is_empty());
+    assert_eq!(client.end().await.code, Some(1002));
+}
+
+#[tokio::test]
+async fn headers_are_counted_and_measured() {
+    let server = TestServer::start(&[]).await;
+    let room = server.make_room("r").await;
+    let body = talk(&room, "a", "x");
+    let destination = room_destination(&room);
+    let with =
+        |headers: &str| format!("SEND\ndestination:{destination}\nreceipt:r\n{headers}\n{body}\0");
+    let many = |count: usize| with(&"x:y\n".repeat(count));
+    taken_and_refused(&server, &many(62), &many(63)).await;
+    let long = |length: usize| with(&format!("x:{}\n", "y".repeat(length - 2)));
+    taken_and_refused(&server, &long(8_192), &long(8_193)).await;
+}
+
+#[tokio::test]
+async fn the_first_frame_is_smaller() {
+    let server = TestServer::start(&[]).await;
+    let connect = |size: usize| {
+        let head = "CONNECT\naccept-version:1.2\n";
+        let mut frame = head.to_owned();
+        while frame.len() + 4_002 < size {
+            frame.push_str(&format!("x:{}\n", "y".repeat(3_000)));
+        }
+        let rest = size - frame.len() - "x:\n\n\0".len();
+        frame + &format!("x:{}\n\n\0", "y".repeat(rest))
+    };
+    for (size, command) in [(16_384, Command::Connected), (16_385, Command::Error)] {
+        let frame = connect(size);
+        assert_eq!(frame.len(), size);
+        let mut client = Client::open(server.address).await;
+        client.send(&frame).await;
+        assert_eq!(client.frame().await.command, command, "{size}");
+    }
+}
+
+#[tokio::test]
+async fn texts_and_names_are_counted_in_characters() {
+    let server = TestServer::start(&["--message-rate", "0"]).await;
+    let room = server.make_room(&"방".repeat(100)).await;
+    let mut client = server.connect().await;
+    client.subscribe("e", "/user/queue/errors", "").await;
+    let json = [("content-type", "application/json")];
+    let body = serde_json::json!({ "roomName": "방".repeat(101) }).to_string();
+    let answer = request(server.address, "POST", "/chat/room", &json, &body).await;
+    assert_eq!(answer.status, 422);
+    let name = "이".repeat(40);
+    let cases: [(&str, &str, bool); 6] = [
+        (&name, &"😀".repeat(4_000), true),
+        (&name, &"😀".repeat(4_001), false),
+        (&"이".repeat(41), "x", false),
+        (&name, " \t\n", false),
+        (&name, "a\u{7}", false),
+        (&name, "줄\n바꿈\t", true),
+    ];
+    for (index, (sender, text, is_taken)) in cases.into_iter().enumerate() {
+        client.talk(&room, sender, text, &index.to_string()).await;
+        let frame = client.frame().await;
+        if is_taken {
+            assert_eq!(frame.command, Command::Receipt, "{index}");
+        } else {
+            let problem: serde_json::Value = serde_json::from_slice(&frame.body).unwrap();
+            assert_eq!(problem["status"], 422, "{index}");
+            assert_eq!(problem["receiptId"], index.to_string());
+        }
+    }
+    assert_eq!(server.history(&room, "").await.len(), 2);
+}
+
+/// Reads what is left until the end, and counts it.
+async fn read_to_end(client: &mut Client) -> (usize, Ended) {
+    let mut count = 0;
+    loop {
+        match client.next().await {
+            Ok(_) => count += 1,
+            Err(ended) => return (count, ended),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_read_what_is_not_stored_is_closed() {
+    const SENT: usize = 3_000;
+    let server = TestServer::start(&[]).await;
+    let mut client = server.connect().await;
+    client.subscribe("e", "/user/queue/errors", "").await;
+    let room = server.make_room("r").await;
+    let destination = "d".repeat(8_000);
+    // Each refusal repeats the destination; nothing is read meanwhile.
+    let refused = format!(
+        "SEND\ndestination:{destination}\n\n{}\0",
+        talk(&room, "a", "x")
+    );
+    let sending = async {
+        for _ in 0..SENT {
+            if client.try_send(&refused).await.is_err() {
+                return;
+            }
+        }
+    };
+    // The server may stop reading as well; then the rest of it is never sent.
+    let _ = tokio::time::timeout(Duration::from_millis(1_500), sending).await;
+    let (count, ended) = read_to_end(&mut client).await;
+    assert!(
+        count < SENT,
+        "everything was kept for one who does not read"
+    );
+    assert!(matches!(ended.code, Some(4500) | None), "{ended:?}");
+    // Nobody else is disturbed.
+    let mut other = server.connect().await;
+    other.talk(&room, "b", "still here", "r").await;
+    other.receipt("r").await;
+}
+
+#[tokio::test]
+async fn who_takes_no_byte_for_too_long_is_closed() {
+    const SENT: usize = 2_000;
+    let options = ["--stall-timeout-ms", "300", "--message-rate", "0"];
+    let server = TestServer::start(&options).await;
+    let room: ChatRoom = server.make_room("r").await;
+    let mut stalled = server.connect().await;
+    stalled.subscribe("0", &room_destination(&room), "").await;
+    let mut sender = server.connect().await;
+    let text = "가".repeat(4_000);
+    for index in 0..SENT {
+        sender.talk(&room, "a", &text, &index.to_string()).await;
+    }
+    for index in 0..SENT {
+        sender.receipt(&index.to_string()).await;
+    }
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let (count, ended) = read_to_end(&mut stalled).await;
+    assert!(
+        count < SENT,
+        "{count} messages went to one who took no byte"
+    );
+    assert!(matches!(ended.code, Some(4500) | None), "{ended:?}");
+    // What was stored is not lost to the one who was closed.
+    let mut back = server.connect().await;
+    let offset = format!("x-stream-offset:offset={}\n", count + 1);
+    back.subscribe("0", &room_destination(&room), &offset).await;
+    assert_eq!(back.message().await.seq, count as u64 + 1);
+}
