@@ -410,6 +410,27 @@ async fn a_drain_closes_with_1012_and_keeps_what_was_acknowledged() {
 }
 
 #[tokio::test]
+async fn while_it_drains_only_its_life_is_told() {
+    let server = TestServer::start(&[]).await;
+    let address = server.address;
+    // It waits a moment for the answer to its close frame, which does not come.
+    let _silent = server.connect().await;
+    let stopping = tokio::spawn(server.stop());
+    let status = async |path| request(address, "GET", path, &[], "").await.status;
+    while status("/readyz").await == 200 {}
+    for (path, expected) in [
+        ("/healthz", 200),
+        ("/readyz", 503),
+        ("/chat/room", 503),
+        ("/chat/rooms", 503),
+        ("/ws/chat/websocket", 503),
+    ] {
+        assert_eq!(status(path).await, expected, "{path}");
+    }
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
 async fn foreign_origins_are_refused() {
     let server = TestServer::start(&[]).await;
     let upgrade = [
