@@ -13,6 +13,11 @@ struct File {
     gzip: &'static [u8],
 }
 
+/// Whether the server was built with the web client.
+pub(crate) fn is_built_in() -> bool {
+    !FILES.is_empty()
+}
+
 /// The package's folder in a path; its name holds a hash of all that is in it.
 pub(crate) fn package_dir() -> &'static str {
     PACKAGE_DIR

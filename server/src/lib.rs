@@ -88,6 +88,10 @@ pub async fn serve(
         .map_err(|error| StartError(error.to_string()))?;
     tracing::info!("listening on http://{address}");
 
+    if !assets::is_built_in() {
+        tracing::warn!("built without the web client; `cargo xtask build` makes a server with it");
+    }
+
     let accepting = accept(listener, app);
     let drained = async {
         shutdown.await;
