@@ -19,7 +19,7 @@ use crate::{
     line,
     name::Ask,
     time::{self as times, Zone},
-    timeline::{Delivery, Key, Row, Talk, Timeline},
+    timeline::{Delivery, Key, Local, Row, Talk, Timeline},
 };
 
 /// Who is this near to the newest message follows it; in pixels.
@@ -341,7 +341,7 @@ fn aside_view(room: RoomId, language: Language, id: MessageId, talk: &Talk) -> A
             </button>
         }
         .into_any(),
-        (Delivery::Stored, Some(at)) if talk.closes_run => view! {
+        (Delivery::Stored, Some(Local(at))) if talk.closes_run => view! {
             <time datetime=times::machine(at)>{times::clock(language, at)}</time>
         }
         .into_any(),

@@ -71,8 +71,19 @@ pub(crate) struct Talk {
     /// Whether it is the last of a run: the time is shown.
     pub(crate) closes_run: bool,
     /// The reader's time; none while the message is on its way.
-    pub(crate) at: Option<OffsetDateTime>,
+    pub(crate) at: Option<Local>,
     pub(crate) state: Delivery,
+}
+
+/// A moment by somebody's clock. Equal is what is shown alike: the same moment by another clock is
+/// another one, though `OffsetDateTime` holds the two equal.
+#[derive(Clone, Copy, Debug, Eq)]
+pub(crate) struct Local(pub(crate) OffsetDateTime);
+
+impl PartialEq for Local {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 && self.0.offset() == other.0.offset()
+    }
 }
 
 impl Timeline {
@@ -160,7 +171,7 @@ impl Timeline {
                     own: me == Some(&message.sender),
                     opens_run: true,
                     closes_run: true,
-                    at: Some(at),
+                    at: Some(Local(at)),
                     state: Delivery::Stored,
                 }),
                 kind => rows.push(
@@ -229,8 +240,8 @@ impl Rows {
     }
 }
 
-fn same_minute(a: Option<OffsetDateTime>, b: Option<OffsetDateTime>) -> bool {
-    let minute = |at: OffsetDateTime| at.unix_timestamp().div_euclid(60);
+fn same_minute(a: Option<Local>, b: Option<Local>) -> bool {
+    let minute = |at: Local| at.0.unix_timestamp().div_euclid(60);
     a.map(minute) == b.map(minute)
 }
 
@@ -379,6 +390,17 @@ mod tests {
                 "[me m7]",
             ]
         );
+    }
+
+    #[test]
+    fn by_another_clock_it_is_another_row() {
+        let timeline = Timeline::new(vec![talk(1, "a", 0)]);
+        let rows = |hours| {
+            let offset = time::UtcOffset::from_hms(hours, 0, 0).unwrap();
+            timeline.rows(None, |at| at.to_offset(offset)).pop()
+        };
+        assert_eq!(rows(1), rows(1));
+        assert_ne!(rows(1), rows(2));
     }
 
     #[test]
