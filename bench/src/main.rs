@@ -1,0 +1,101 @@
+//! What `cargo xtask bench` runs: fan-out against a bare copier, the memory of idle connections, and
+//! the weight of the first page. Speed is told as ratios: both sides run here, in turns.
+
+#![expect(clippy::print_stdout, reason = "it prints what it measures")]
+
+mod copier;
+mod fan_out;
+mod idle;
+mod page;
+mod process;
+mod socket;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", about = "Measures a server's binary")]
+struct Options {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// The server's binary
+    #[arg(long, default_value = "target/release/sarangbang")]
+    server: PathBuf,
+    /// Measure this alone
+    #[arg(long, value_enum)]
+    only: Option<Only>,
+    /// Seconds that each side is measured for in each round of fan-out
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+    /// Rounds of fan-out, each with both sides
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Exit with 1 when a target is missed
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// The bare copier: what one sends, all others of its room get
+    #[command(hide = true)]
+    Copier,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Only {
+    FanOut,
+    Idle,
+    Page,
+}
+
+/// A figure held against its target.
+struct Verdict {
+    what: &'static str,
+    figure: String,
+    target: &'static str,
+    is_reached: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    if let Some(Part::Copier) = options.part {
+        runtime.block_on(copier::serve())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wanted = |part| options.only.is_none_or(|only| only == part);
+    let mut verdicts = Vec::new();
+    if wanted(Only::Page) {
+        verdicts.push(page::measure(&options.server)?);
+    }
+    if wanted(Only::Idle) {
+        verdicts.push(runtime.block_on(idle::measure(&options.server))?);
+    }
+    if wanted(Only::FanOut) {
+        let verdict = fan_out::measure(&options.server, options.rounds, options.seconds);
+        verdicts.push(runtime.block_on(verdict)?);
+    }
+    println!();
+    for Verdict {
+        what,
+        figure,
+        target,
+        is_reached,
+    } in &verdicts
+    {
+        let word = if *is_reached { "reached" } else { "MISSED" };
+        println!("{word:8} {what}: {figure} (target: {target})");
+    }
+    let is_missed = verdicts.iter().any(|verdict| !verdict.is_reached);
+    Ok(if options.check && is_missed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
