@@ -1,0 +1,94 @@
+import { makeRoom, messages } from "../support/api.ts";
+import { expect, test } from "../support/test.ts";
+import { path } from "../support/talker.ts";
+
+for (const [locale, lang, create, title] of [
+  ["ko-KR", "ko", "생성하기", "방 목록 · 사랑방"],
+  ["en-US", "en", "Create", "Rooms · Sarangbang"],
+  ["de-DE", "en", "Create", "Rooms · Sarangbang"],
+]) {
+  test(`a browser that asks for ${locale} gets ${lang}`, async ({ talker }) => {
+    const guest = await talker("영희", { locale });
+    const response = await guest.page.goto("/chat/room");
+    expect(await response?.headerValue("content-language")).toBe(lang);
+    await expect(guest.page.locator("html")).toHaveAttribute("lang", lang);
+    await expect(guest.page.getByRole("button", { name: create })).toBeVisible();
+    await guest.is("online");
+    await expect(guest.page.getByRole("button", { name: create })).toBeVisible();
+    await expect(guest.page).toHaveTitle(title);
+  });
+}
+
+test("who asks for nothing gets Korean", async ({ server }) => {
+  const response = await fetch(`${server.address}/chat/room`, { headers: { "accept-language": "*" } });
+  expect(await response.text()).toContain('<html lang="ko"');
+});
+
+test("the other language is chosen by a link, and remembered", async ({ server, talker }) => {
+  const room = await makeRoom(server, "두 말");
+  const guest = await (await talker("영희")).enter(room);
+  const link = guest.page.locator("a[hreflang]");
+  await expect(link).toHaveText("English");
+  await expect(link).toHaveAttribute("hreflang", "en");
+  await expect(link).toHaveAttribute("lang", "en");
+  await link.click();
+  await expect(guest.page.locator("#room_name")).toHaveText("Room: 두 말");
+  await expect(guest.page.locator("html")).toHaveAttribute("lang", "en");
+  await guest.is("online");
+  for (const address of [path(room), "/chat/room", "/chat/room?other=1"]) {
+    await guest.page.goto(address);
+    await expect(guest.page.locator("html")).toHaveAttribute("lang", "en");
+    await expect(guest.page.getByRole("button", { name: "Create" })).toBeVisible();
+  }
+  const cookie = (await guest.page.context().cookies()).find(({ name }) => name === "sarangbang_lang");
+  expect(cookie).toMatchObject({ value: "en", path: "/", sameSite: "Lax" });
+  expect(cookie?.expires).toBeGreaterThan(Date.now() / 1_000 + 30 * 86_400);
+  await guest.page.locator("a[hreflang=ko]").click();
+  await expect(guest.page.locator("html")).toHaveAttribute("lang", "ko");
+  await guest.page.goto(path(room));
+  await expect(guest.page.locator("#room_name")).toHaveText("방제목 : 두 말");
+});
+
+test("what is no language changes nothing", async ({ talker }) => {
+  const guest = await talker("영희");
+  await guest.page.goto("/chat/room?lang=xx%22%3E");
+  await expect(guest.page.locator("html")).toHaveAttribute("lang", "ko");
+  await guest.is("online");
+});
+
+test("the wire stays Korean while each reader is told in their language", async ({ server, talker }) => {
+  const room = await makeRoom(server, "전선");
+  const lena = await (await talker("Lena", { locale: "en-US" })).enter(room);
+  await lena.say("hello");
+  await lena.allStored(1);
+  await lena.page.reload();
+  await expect(lena.notices.first()).toHaveText("Lena joined.");
+  const [enter] = await messages(server, room);
+  expect(enter).toMatchObject({ type: "ENTER", sender: "Lena", message: "Lena님이 입장하였습니다." });
+});
+
+for (const [locale, hour, day] of [
+  ["ko-KR", /^오[전후] \d{1,2}:\d{2}$/, /^\d{4}년 \d{1,2}월 \d{1,2}일 .요일$/],
+  ["en-US", /^\d{1,2}:\d{2} [AP]M$/, /^\w+day, \w+ \d{1,2}, \d{4}$/],
+] as const) {
+  test(`times are by the reader's clock, in ${locale}`, async ({ server, talker }) => {
+    const room = await makeRoom(server, "몇 시");
+    const guest = await (await talker("영희", { locale, timezoneId: "America/St_Johns" })).enter(room);
+    await guest.say("지금 몇 시?");
+    await guest.allStored(1);
+    const time = guest.page.locator("#messageArea time").last();
+    await expect(time).toHaveText(hour);
+    await expect(guest.page.locator("#messageArea .day")).toHaveText(day);
+    for (const when of ["live", "after a reload"]) {
+      const shown = await time.textContent();
+      const local = await time.evaluate((element, locale) => {
+        const at = new Date((element as HTMLTimeElement).dateTime);
+        const format = { hour: "numeric", minute: "2-digit", hour12: true } as const;
+        return at.toLocaleTimeString(locale, format);
+      }, locale);
+      expect(shown?.replaceAll(/\s/g, " "), when).toBe(local.replaceAll(/\s/g, " "));
+      await guest.page.reload();
+      await guest.is("online");
+    }
+  });
+}

@@ -1,0 +1,72 @@
+import { once } from "node:events";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+
+/**
+ * A proxy between a browser and the server that can be cut, as a network is: Playwright's
+ * `setOffline` leaves open WebSockets alone.
+ */
+export class Cut {
+  private readonly sockets = new Set<Socket>();
+  private isCut = false;
+  private port = 0;
+
+  private constructor(
+    private readonly server: URL,
+    private readonly proxy = createServer(),
+  ) {}
+
+  static async before(address: string): Promise<Cut> {
+    const cut = new Cut(new URL(address));
+    cut.proxy.on("connection", (socket) => cut.take(socket));
+    await cut.listen();
+    return cut;
+  }
+
+  get address(): string {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** Breaks every connection, and refuses new ones. */
+  cut(): void {
+    this.isCut = true;
+    this.proxy.close();
+    for (const socket of this.sockets) {
+      socket.destroy();
+    }
+  }
+
+  /** Lets connections through again. */
+  async join(): Promise<void> {
+    this.isCut = false;
+    await this.listen();
+  }
+
+  close(): void {
+    if (!this.isCut) {
+      this.cut();
+    }
+  }
+
+  private async listen(): Promise<void> {
+    this.proxy.listen(this.port, "127.0.0.1");
+    await once(this.proxy, "listening");
+    this.port = (this.proxy.address() as AddressInfo).port;
+  }
+
+  private take(browser: Socket): void {
+    const server = connect(Number(this.server.port), this.server.hostname);
+    for (const [from, to] of [
+      [browser, server],
+      [server, browser],
+    ]) {
+      this.sockets.add(from);
+      from.setNoDelay(true);
+      from.pipe(to);
+      from.on("error", () => to.destroy());
+      from.on("close", () => {
+        this.sockets.delete(from);
+        to.destroy();
+      });
+    }
+  }
+}
