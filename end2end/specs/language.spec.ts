@@ -1,4 +1,4 @@
-import { makeRoom, messages } from "../support/api.ts";
+import { makeRoom, messages, seed } from "../support/api.ts";
 import { expect, test } from "../support/test.ts";
 import { path } from "../support/talker.ts";
 
@@ -67,28 +67,61 @@ test("the wire stays Korean while each reader is told in their language", async 
   expect(enter).toMatchObject({ type: "ENTER", sender: "Lena", message: "Lena님이 입장하였습니다." });
 });
 
-for (const [locale, hour, day] of [
+/** Hour and minute, 0 to 23 and 0 to 59, where the clocks are 5:45 h ahead of UTC all year. */
+function inKathmandu(at: string): [number, number] {
+  const there = new Date(Date.parse(at) + (5 * 60 + 45) * 60_000);
+  return [there.getUTCHours(), there.getUTCMinutes()];
+}
+
+for (const [locale, clock, day] of [
   ["ko-KR", /^오[전후] \d{1,2}:\d{2}$/, /^\d{4}년 \d{1,2}월 \d{1,2}일 .요일$/],
   ["en-US", /^\d{1,2}:\d{2} [AP]M$/, /^\w+day, \w+ \d{1,2}, \d{4}$/],
 ] as const) {
-  test(`times are by the reader's clock, in ${locale}`, async ({ server, talker }) => {
+  test(`times are by the reader's clock, in ${locale}`, async ({ browser, server, talker }) => {
     const room = await makeRoom(server, "몇 시");
-    const guest = await (await talker("영희", { locale, timezoneId: "America/St_Johns" })).enter(room);
-    await guest.say("지금 몇 시?");
+    await seed(browser, server, room, "철수", ["지금 몇 시?"]);
+    // A quarter of an hour that neither Korea nor UTC has.
+    const guest = await (await talker("영희", { locale, timezoneId: "Asia/Kathmandu" })).enter(room);
+    await guest.say("글쎄");
     await guest.allStored(1);
-    const time = guest.page.locator("#messageArea time").last();
-    await expect(time).toHaveText(hour);
-    await expect(guest.page.locator("#messageArea .day")).toHaveText(day);
+    const times = guest.page.locator("#messageArea time");
     for (const when of ["live", "after a reload"]) {
-      const shown = await time.textContent();
-      const local = await time.evaluate((element, locale) => {
-        const at = new Date((element as HTMLTimeElement).dateTime);
-        const format = { hour: "numeric", minute: "2-digit", hour12: true } as const;
-        return at.toLocaleTimeString(locale, format);
-      }, locale);
-      expect(shown?.replaceAll(/\s/g, " "), when).toBe(local.replaceAll(/\s/g, " "));
+      await expect(times, when).toHaveText([clock, clock]);
+      await expect(guest.page.locator("#messageArea .day").first(), when).toHaveText(day);
+      for (const time of [...(await times.all()), guest.rooms.locator("time")]) {
+        const [hour, minute] = inKathmandu((await time.getAttribute("datetime")) ?? "");
+        const twelve = `${hour % 12 || 12}:${String(minute).padStart(2, "0")}`;
+        const korean = `${hour < 12 ? "오전" : "오후"} ${twelve}`;
+        const english = `${twelve} ${hour < 12 ? "AM" : "PM"}`;
+        await expect(time, when).toHaveText(locale === "ko-KR" ? korean : english);
+      }
       await guest.page.reload();
       await guest.is("online");
     }
   });
+}
+
+for (const locale of ["ko-KR", "en-US"]) {
+  for (const width of [1280, 360]) {
+    test(`the head stands in one line in ${locale}, at ${width} px`, async ({ talker }) => {
+      const viewport = { width, height: 740 };
+      for (const name of ["", "영희", "이름이 아주 길어서 다 보일 수 없는 손님"]) {
+        const guest = await (await talker(name, { locale, viewport })).list();
+        const lines = await guest.page.locator(".head :is(.brand-name, a[hreflang], button bdi)").evaluateAll((all) =>
+          all.map((element) => {
+            const text = document.createRange();
+            text.selectNodeContents(element);
+            const tops = [...text.getClientRects()].map(({ top }) => Math.round(top));
+            return `${element.textContent}: ${new Set(tops).size}`;
+          }),
+        );
+        expect(lines).toHaveLength(3);
+        expect(lines.filter((line) => !line.endsWith(": 1"))).toEqual([]);
+        if (name === "영희") {
+          const chip = guest.page.locator(".head button bdi");
+          expect(await chip.evaluate((element) => element.scrollWidth <= element.clientWidth)).toBe(true);
+        }
+      }
+    });
+  }
 }
