@@ -28,7 +28,7 @@ use crate::log::tail::lock;
 use crate::log::{Done, Origin, Outcome, Signal};
 
 /// A connection takes entries from its cursors until so many bytes wait for the socket.
-const FILL_BYTES: usize = 64 << 10;
+const FILL_BYTES: usize = 128 << 10;
 
 /// How long a close frame may take to be written and answered.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,6 +53,10 @@ pub(crate) trait Transport {
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input>;
     /// Adds one STOMP frame, given in pieces, or one line feed, to what is to be written.
     fn push(&mut self, frame: &[&[u8]]);
+    /// Writes one STOMP frame, given in pieces, as this transport sends it.
+    fn frame(frame: &[&[u8]], out: &mut Vec<u8>);
+    /// Adds what [`Transport::frame`] wrote, without a copy of it.
+    fn push_framed(&mut self, frames: Bytes);
     /// Adds a ping, where the transport has one.
     fn ping(&mut self);
     /// Adds the transport's close; nothing is pushed after it.
@@ -118,7 +122,7 @@ struct Connection<T> {
 }
 
 /// Drives one session until its end. `guest` is the browser's; `None` for a program.
-pub(crate) async fn run<T: Transport + Unpin>(
+pub(crate) async fn run<T: Transport + Unpin + 'static>(
     transport: T,
     chat: Arc<Chat>,
     hub: Arc<Hub>,
@@ -162,7 +166,7 @@ pub(crate) async fn run<T: Transport + Unpin>(
     connection.hub.leave(number);
 }
 
-impl<T: Transport + Unpin> Connection<T> {
+impl<T: Transport + Unpin + 'static> Connection<T> {
     /// Does all that can be done now; ready when the session has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.mailbox.signal.arm(cx.waker());

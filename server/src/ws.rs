@@ -1,10 +1,11 @@
 //! STOMP over WebSocket (RFC 6455): the handshake, and frames in and out.
 //!
-//! A library reads (fragments, control frames, masks, UTF-8, close codes); frames are written here,
-//! into one buffer that holds all that is ready and goes out in one write.
+//! A library reads (fragments, control frames, masks, UTF-8, close codes); frames are written here:
+//! all that is ready goes out in one write, and what many subscribers get alike is not copied.
 
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -148,11 +149,24 @@ pub(crate) struct WebSocket {
     reader: WebSocketContext,
     /// What came with the handshake's last bytes.
     early: Bytes,
-    out: Vec<u8>,
-    written: usize,
+    out: Out,
     taken: u64,
     closed: bool,
 }
+
+/// What waits to be written: frames of our own, and between them frames that are shared.
+#[derive(Default)]
+struct Out {
+    own: Vec<u8>,
+    /// How much of `own` is written.
+    written: usize,
+    /// Shared frames, and before which octet of `own` they go.
+    shared: VecDeque<(usize, Bytes)>,
+    shared_bytes: usize,
+}
+
+/// Pieces that go out in one write.
+const SLICES_MAX: usize = 16;
 
 thread_local! {
     static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -177,28 +191,100 @@ impl WebSocket {
             } else {
                 early
             },
-            out: Vec::new(),
-            written: 0,
+            out: Out::default(),
             taken: 0,
             closed: false,
         }
     }
+}
 
-    fn begin(&mut self, opcode: u8, length: usize) {
-        if self.out.capacity() == 0 {
-            self.out = SPARE.take();
+impl Out {
+    /// Where frames of our own are written.
+    fn own(&mut self) -> &mut Vec<u8> {
+        if self.own.capacity() == 0 {
+            self.own = SPARE.take();
         }
-        self.out.push(0x80 | opcode);
-        match length {
-            0..=125 => self.out.push(length as u8),
-            126..=0xFFFF => {
-                self.out.push(126);
-                self.out.extend_from_slice(&(length as u16).to_be_bytes());
+        &mut self.own
+    }
+
+    fn push(&mut self, frames: Bytes) {
+        if !frames.is_empty() {
+            self.shared_bytes += frames.len();
+            self.shared.push_back((self.own.len(), frames));
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.own.len() - self.written + self.shared_bytes
+    }
+
+    /// What is to be written next, in its order.
+    fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES_MAX]) -> usize {
+        let mut start = self.written;
+        let mut count = 0;
+        let shared = self
+            .shared
+            .iter()
+            .map(|(place, frames)| (*place, &frames[..]));
+        for (place, frames) in shared.chain([(self.own.len(), &[][..])]) {
+            for octets in [&self.own[start..place], frames] {
+                if !octets.is_empty() && count < SLICES_MAX {
+                    slices[count] = IoSlice::new(octets);
+                    count += 1;
+                }
             }
-            _ => {
-                self.out.push(127);
-                self.out.extend_from_slice(&(length as u64).to_be_bytes());
+            start = place;
+        }
+        count
+    }
+
+    /// Forgets what was written.
+    fn advance(&mut self, mut count: usize) {
+        while count > 0 {
+            match self.shared.front_mut() {
+                Some((place, frames)) if *place == self.written => {
+                    let part = count.min(frames.len());
+                    frames.advance(part);
+                    self.shared_bytes -= part;
+                    count -= part;
+                    if frames.is_empty() {
+                        self.shared.pop_front();
+                    }
+                }
+                next => {
+                    let end = next.map_or(self.own.len(), |(place, _)| *place);
+                    let part = count.min(end - self.written);
+                    self.written += part;
+                    count -= part;
+                }
             }
+        }
+        if self.pending() == 0 {
+            self.written = 0;
+            let mut own = std::mem::take(&mut self.own);
+            own.clear();
+            if own.capacity() > 0 && own.capacity() <= SPARE_BYTES_MAX {
+                SPARE.set(own);
+            }
+            if self.shared.capacity() > SLICES_MAX {
+                self.shared = VecDeque::new();
+            }
+        }
+    }
+}
+
+/// Writes the beginning of a frame (RFC 6455, section 5.2).
+fn begin(opcode: u8, length: usize, out: &mut Vec<u8>) {
+    out.push(0x80 | opcode);
+    match length {
+        0..=125 => out.push(length as u8),
+        126..=0xFFFF => {
+            out.push(126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
 }
@@ -207,7 +293,7 @@ impl WebSocket {
 struct View<'a, 'b> {
     io: &'a mut TcpStream,
     early: &'a mut Bytes,
-    out: &'a mut Vec<u8>,
+    out: &'a mut Out,
     closed: bool,
     cx: &'a mut Context<'b>,
 }
@@ -233,7 +319,7 @@ impl Read for View<'_, '_> {
 impl Write for View<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !self.closed {
-            self.out.extend_from_slice(bytes);
+            self.out.own().extend_from_slice(bytes);
         }
         Ok(bytes.len())
     }
@@ -276,18 +362,27 @@ impl Transport for WebSocket {
     }
 
     fn push(&mut self, frame: &[&[u8]]) {
-        if self.closed {
-            return;
+        if !self.closed {
+            Self::frame(frame, self.out.own());
         }
-        self.begin(0x1, frame.iter().map(|piece| piece.len()).sum());
+    }
+
+    fn frame(frame: &[&[u8]], out: &mut Vec<u8>) {
+        begin(0x1, frame.iter().map(|piece| piece.len()).sum(), out);
         for piece in frame {
-            self.out.extend_from_slice(piece);
+            out.extend_from_slice(piece);
+        }
+    }
+
+    fn push_framed(&mut self, frames: Bytes) {
+        if !self.closed {
+            self.out.push(frames);
         }
     }
 
     fn ping(&mut self) {
         if !self.closed {
-            self.begin(0x9, 0);
+            begin(0x9, 0, self.out.own());
         }
     }
 
@@ -297,14 +392,15 @@ impl Transport for WebSocket {
         }
         // A control frame has at most 125 octets (RFC 6455, section 5.5).
         let reason = &reason[..reason.floor_char_boundary(123)];
-        self.begin(0x8, 2 + reason.len());
-        self.out.extend_from_slice(&code.to_be_bytes());
-        self.out.extend_from_slice(reason.as_bytes());
+        let out = self.out.own();
+        begin(0x8, 2 + reason.len(), out);
+        out.extend_from_slice(&code.to_be_bytes());
+        out.extend_from_slice(reason.as_bytes());
         self.closed = true;
     }
 
     fn pending(&self) -> usize {
-        self.out.len() - self.written
+        self.out.pending()
     }
 
     fn taken(&self) -> u64 {
@@ -312,19 +408,16 @@ impl Transport for WebSocket {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.out.len() {
-            let count = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out[self.written..]))?;
+        while self.out.pending() > 0 {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let used = self.out.slices(&mut slices);
+            let io = Pin::new(&mut self.io);
+            let count = ready!(io.poll_write_vectored(cx, &slices[..used]))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.written += count;
+            self.out.advance(count);
             self.taken += count as u64;
-        }
-        self.written = 0;
-        let mut out = std::mem::take(&mut self.out);
-        out.clear();
-        if out.capacity() <= SPARE_BYTES_MAX {
-            SPARE.set(out);
         }
         Poll::Ready(Ok(()))
     }
@@ -340,5 +433,53 @@ fn close_of(error: &tungstenite::Error) -> Option<(u16, &'static str)> {
         ) => None,
         tungstenite::Error::Protocol(_) => Some((1002, "this is not the WebSocket protocol")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_what_was_pushed_in_its_order(
+            pieces in prop::collection::vec((any::<bool>(), 0_usize..300), 0..40),
+            parts in prop::collection::vec(1_usize..400, 1..40),
+        ) {
+            let mut out = Out::default();
+            let mut expected = Vec::new();
+            let mut written = Vec::new();
+            let mut parts = parts.into_iter().cycle();
+            for (index, (is_shared, length)) in pieces.into_iter().enumerate() {
+                let piece = vec![index as u8; length];
+                expected.extend_from_slice(&piece);
+                if is_shared {
+                    out.push(piece.into());
+                } else {
+                    out.own().extend_from_slice(&piece);
+                }
+                write(&mut out, parts.next().unwrap_or(1), &mut written);
+            }
+            while out.pending() > 0 {
+                write(&mut out, parts.next().unwrap_or(1), &mut written);
+            }
+            prop_assert_eq!(written, expected);
+        }
+    }
+
+    /// Takes as many octets as a socket with so much room would.
+    fn write(out: &mut Out, mut room: usize, written: &mut Vec<u8>) {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let used = out.slices(&mut slices);
+        let before = written.len();
+        for slice in &slices[..used] {
+            let part = room.min(slice.len());
+            written.extend_from_slice(&slice[..part]);
+            room -= part;
+        }
+        let count = written.len() - before;
+        out.advance(count);
     }
 }

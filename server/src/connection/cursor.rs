@@ -15,6 +15,10 @@ use crate::log::{Batch, Encoded, Read, Room, StoreError};
 /// How many bytes one cursor takes before the next has its turn.
 const TURN_BYTES: usize = 16 << 10;
 
+/// A batch of so many bytes is shared by its subscribers; of a smaller one each gets a copy, which
+/// costs less.
+const SHARED_BYTES_MIN: usize = 4 << 10;
+
 /// Why a SUBSCRIBE is refused: the `message` and the body of the ERROR.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -272,7 +276,7 @@ impl Subscriptions {
     pub(super) fn fill(
         &mut self,
         session: &mut Session,
-        transport: &mut impl Transport,
+        transport: &mut (impl Transport + 'static),
         now: Duration,
         bytes_max: usize,
     ) {
@@ -293,7 +297,7 @@ impl Subscriptions {
     fn take_turn(
         &mut self,
         session: &mut Session,
-        transport: &mut impl Transport,
+        transport: &mut (impl Transport + 'static),
         now: Duration,
         bytes_max: usize,
     ) {
@@ -328,7 +332,7 @@ impl Subscriptions {
     fn fill_board(
         &mut self,
         session: &mut Session,
-        transport: &mut impl Transport,
+        transport: &mut (impl Transport + 'static),
         now: Duration,
         bytes_max: usize,
     ) {
@@ -345,14 +349,25 @@ impl Subscriptions {
     }
 }
 
-fn deliver(
+fn deliver<T: Transport + 'static>(
     cursor: &mut Cursor,
     batch: &Batch,
     session: &mut Session,
-    transport: &mut impl Transport,
+    transport: &mut T,
     now: Duration,
     bytes_max: usize,
 ) {
+    if transport.pending() >= bytes_max {
+        return;
+    }
+    if batch.len() >= SHARED_BYTES_MIN
+        && let Some(head) = session.deliver_many(cursor.subscription, now)
+        && let Some(frames) = batch.framed::<T>(cursor.next, head, T::frame)
+    {
+        transport.push_framed(frames);
+        cursor.next = batch.end();
+        return;
+    }
     for (seq, rest) in batch.entries_from(cursor.next) {
         if transport.pending() >= bytes_max {
             return;

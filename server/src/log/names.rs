@@ -69,6 +69,9 @@ impl Names {
         sender: &Sender,
         kind: MessageType,
     ) -> Result<Admission, Reason> {
+        if kind == MessageType::Talk && self.speaks_again(room, origin, sender) {
+            return Ok(Admission::Store);
+        }
         let key = NameKey::of(sender);
         let bound = self
             .bound
@@ -116,6 +119,18 @@ impl Names {
                     Admission::Store
                 })
             }
+        }
+    }
+
+    /// Whether the session has and holds this very name already, so that a TALK changes nothing.
+    fn speaks_again(&self, room: i64, origin: Origin, sender: &Sender) -> bool {
+        let rooms = self.bound.get(&origin.session);
+        let Some(bound) = rooms.and_then(|rooms| rooms.get(&room)) else {
+            return false;
+        };
+        bound.0 == sender.as_str() && {
+            let holder = self.holders.get(&(room, bound.clone()));
+            holder.is_some_and(|holder| holder.guest == origin.guest)
         }
     }
 

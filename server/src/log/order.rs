@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use shared::chat::{ChatMessage, MessageId, MessageType, NewMessage, RoomId, RoomName};
 use time::OffsetDateTime;
@@ -9,7 +10,7 @@ use uuid::Uuid;
 
 use super::names::{Admission, Names};
 use super::sqlite::{Health, Stored, Writer};
-use super::tail::{Figures, lock};
+use super::tail::{BATCH_BYTES_MAX, Figures, lock};
 use super::{
     Batch, Done, Full, Observer, Outcome, Reason, Record, Room, SessionNumber, Signal, StoreError,
 };
@@ -22,6 +23,10 @@ const QUEUE_BYTES_MAX: usize = 16 << 20;
 
 /// The most commands that one transaction takes: bounds how long the first waits for the last.
 const BATCH_MAX: usize = 4_096;
+
+/// Commits begin at least so far apart: what comes closer together shares one. Who is alone waits
+/// for nothing, and under load batches are larger, which is cheaper for everybody.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Called with the new room once it is on disk.
 pub(super) type RoomDone = Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>;
@@ -165,7 +170,7 @@ pub(super) struct Orderer {
 struct Staged {
     room: Arc<Room>,
     figures: Figures,
-    batch: Batch,
+    batches: Vec<Batch>,
 }
 
 impl Orderer {
@@ -173,7 +178,9 @@ impl Orderer {
     pub(super) fn run(mut self) {
         let mut batch = Vec::new();
         while self.queue.take(&mut batch) {
+            let begin = Instant::now();
             self.commit(&mut batch);
+            std::thread::sleep(COMMIT_INTERVAL.saturating_sub(begin.elapsed()));
         }
         self.writer.close();
     }
@@ -339,7 +346,7 @@ impl Orderer {
             let figures = room.figures();
             Staged {
                 room: Arc::clone(room),
-                batch: Batch::new(figures.end),
+                batches: Vec::new(),
                 figures,
             }
         });
@@ -362,7 +369,13 @@ impl Orderer {
             staged.figures.message_count += 1;
             staged.figures.last_message_at = Some(now);
         }
-        staged.batch.push(|out| super::encode(&stored, out));
+        let full = |batch: &Batch| batch.len() > BATCH_BYTES_MAX;
+        if staged.batches.last().is_none_or(full) {
+            staged.batches.push(Batch::new(stored.seq));
+        }
+        if let Some(batch) = staged.batches.last_mut() {
+            batch.push(|out| super::encode(&stored, out));
+        }
         Ok(())
     }
 
@@ -382,7 +395,7 @@ impl Orderer {
                 participant_count,
                 ..staged.figures
             };
-            staged.room.publish(staged.batch, figures);
+            staged.room.publish(staged.batches, figures);
             self.observer.changed(&staged.room);
         }
     }

@@ -12,14 +12,12 @@ use shared::chat::ChatMessage;
 use time::OffsetDateTime;
 
 use super::sqlite::{Health, MESSAGE_COLUMNS, millis, read_message};
-use super::tail::lock;
+use super::tail::{BATCH_BYTES_MAX, lock};
 use super::{Batch, Range, Room, StoreError};
 
-/// Entries in a page. Pages are aligned, so that cursors near one another share them.
+/// Entries in a page, unless they are large. Pages are aligned, so that cursors near one another
+/// share them; one that was cut short goes on where it ended.
 const PAGE_ENTRIES: u64 = 128;
-
-/// A page is cut short past so many bytes; the next read goes on where it ended.
-const PAGE_BYTES_MAX: usize = 256 << 10;
 
 /// The most reads that wait when another one of HTTP's comes: past it [`StoreError::Busy`].
 const HISTORY_JOBS_MAX: usize = 8_192;
@@ -196,7 +194,7 @@ impl Shared {
             let mut pages = lock(&self.pages);
             if let Ok(page) = &page {
                 let aligned = key.1 % PAGE_ENTRIES == 1;
-                let whole = page.end() == key.1 + PAGE_ENTRIES || page.len() > PAGE_BYTES_MAX;
+                let whole = page.end() == key.1 + PAGE_ENTRIES || page.len() > BATCH_BYTES_MAX;
                 if aligned && whole {
                     pages.keep(key, Arc::clone(page));
                 }
@@ -247,7 +245,7 @@ fn read_page(connection: &Connection, room: &Room, first: u64) -> rusqlite::Resu
             ));
         }
         page.push(|out| super::encode(&message, out));
-        if page.len() > PAGE_BYTES_MAX {
+        if page.len() > BATCH_BYTES_MAX {
             break;
         }
     }

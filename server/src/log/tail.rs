@@ -1,10 +1,12 @@
 //! A room's tail: its newest entries, encoded once, and who is to be woken when there are more.
 
+use std::any::TypeId;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use shared::chat::{RoomId, RoomName};
 use time::OffsetDateTime;
@@ -43,6 +45,12 @@ impl Signal {
     }
 }
 
+/// The most bytes of a batch that takes in another entry: what one slow reader can hold on to.
+pub(crate) const BATCH_BYTES_MAX: usize = 64 << 10;
+
+/// A batch is kept in so many forms at most; others are made for each subscriber anew.
+const FORMS_MAX: usize = 4;
+
 /// Entries of one room that follow one another, encoded once (see `log::encode`), contiguous.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -51,6 +59,19 @@ pub(crate) struct Batch {
     /// Where each entry ends in `bytes`.
     ends: Vec<u32>,
     bytes: Vec<u8>,
+    forms: Mutex<Vec<Arc<Form>>>,
+}
+
+/// A batch as all subscribers of one kind get it: every entry in its frame, contiguous.
+#[derive(Debug)]
+struct Form {
+    /// The transport that framed it.
+    transport: TypeId,
+    /// How each MESSAGE begins.
+    head: Box<[u8]>,
+    /// Where each frame ends in `bytes`.
+    ends: Vec<u32>,
+    bytes: Bytes,
 }
 
 impl Batch {
@@ -65,8 +86,7 @@ impl Batch {
     /// Adds the next entry, which `write` appends to the bytes.
     pub(crate) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
-        self.ends
-            .push(u32::try_from(self.bytes.len()).expect("a batch is far below 4 GiB"));
+        self.ends.push(offset(self.bytes.len()));
     }
 
     /// One past the `seq` of the last entry.
@@ -90,6 +110,52 @@ impl Batch {
         })
     }
 
+    /// The entries from `seq` on, each begun by `head` and framed by the transport `T`, which writes
+    /// a frame of the pieces that it is given. What is made for one subscriber is shared by all others
+    /// of its kind; `None` when the batch has too many kinds of them.
+    pub(crate) fn framed<T: 'static>(
+        &self,
+        seq: u64,
+        head: &[u8],
+        frame: impl Fn(&[&[u8]], &mut Vec<u8>),
+    ) -> Option<Bytes> {
+        let transport = TypeId::of::<T>();
+        let form = {
+            let mut forms = lock(&self.forms);
+            let same = |form: &&Arc<Form>| form.transport == transport && *form.head == *head;
+            match forms.iter().find(same) {
+                Some(form) => Arc::clone(form),
+                None if forms.len() < FORMS_MAX => {
+                    let mut bytes = Vec::with_capacity(
+                        self.bytes.len() + self.ends.len() * (head.len() + FRAMING_BYTES),
+                    );
+                    let mut ends = Vec::with_capacity(self.ends.len());
+                    for (_, rest) in self.entries_from(self.first) {
+                        frame(&[head, rest], &mut bytes);
+                        ends.push(offset(bytes.len()));
+                    }
+                    let bytes = bytes.into();
+                    let head = head.into();
+                    let form = Arc::new(Form {
+                        transport,
+                        head,
+                        ends,
+                        bytes,
+                    });
+                    forms.push(Arc::clone(&form));
+                    form
+                }
+                None => return None,
+            }
+        };
+        let skipped = seq.saturating_sub(self.first) as usize;
+        let start = match skipped {
+            0 => 0,
+            skipped => *form.ends.get(skipped - 1)? as usize,
+        };
+        Some(form.bytes.slice(start..))
+    }
+
     /// The bytes of its entries.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
@@ -98,6 +164,13 @@ impl Batch {
     fn weight(&self) -> usize {
         self.bytes.len() + 4 * self.ends.len()
     }
+}
+
+/// About what a transport's framing adds to an entry.
+const FRAMING_BYTES: usize = 16;
+
+fn offset(length: usize) -> u32 {
+    u32::try_from(length).expect("a batch is far below 4 GiB")
 }
 
 /// The figures of a room that others see.
@@ -214,14 +287,16 @@ impl Room {
         Read::Batches(batches)
     }
 
-    /// Shows a committed batch to everybody. Called by the log alone, in order.
-    pub(crate) fn publish(&self, batch: Batch, figures: Figures) {
+    /// Shows committed batches to everybody. Called by the log alone, in order.
+    pub(crate) fn publish(&self, batches: Vec<Batch>, figures: Figures) {
         let followed = !lock(&self.followers).is_empty();
         *lock(&self.figures) = figures;
         {
             let mut ring = lock(&self.ring);
             if followed {
-                self.keep(&mut ring, Arc::new(batch));
+                for batch in batches {
+                    self.keep(&mut ring, Arc::new(batch));
+                }
             } else {
                 self.drop_oldest(&mut ring, 0);
             }
@@ -317,7 +392,7 @@ mod tests {
             end: batch.end(),
             ..room.figures()
         };
-        room.publish(batch, figures);
+        room.publish(vec![batch], figures);
     }
 
     #[test]
@@ -336,6 +411,30 @@ mod tests {
             .flat_map(|batch| batch.entries_from(6))
             .collect();
         assert_eq!(entries, [(6, &b"six"[..]), (7, b"seven")]);
+    }
+
+    #[test]
+    fn subscribers_of_one_kind_share_their_frames() {
+        struct Socket;
+        let mut batch = Batch::new(5);
+        for entry in [b"five", b"six!"] {
+            batch.push(|out| out.extend_from_slice(entry));
+        }
+        let frame = |pieces: &[&[u8]], out: &mut Vec<u8>| {
+            out.push(b'<');
+            pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+        };
+        let framed = |seq, head: &[u8]| batch.framed::<Socket>(seq, head, frame);
+        let first = framed(5, b"a:").unwrap();
+        assert_eq!(first, b"<a:five<a:six!"[..]);
+        let second = framed(6, b"a:").unwrap();
+        assert_eq!(second, b"<a:six!"[..]);
+        assert_eq!(first.as_ptr_range().end, second.as_ptr_range().end);
+        for head in [b"b:", b"c:", b"d:"] {
+            assert!(framed(5, head).is_some());
+        }
+        assert!(framed(5, b"e:").is_none());
+        assert_eq!(framed(5, b"d:").unwrap(), b"<d:five<d:six!"[..]);
     }
 
     #[test]

@@ -281,6 +281,15 @@ impl Session {
         Some([head, rest])
     }
 
+    /// Gives how every MESSAGE for a subscription begins, for a driver that puts many together: each
+    /// is this, then its own rest, as in [`Session::deliver`]. They count as sent. `None` when the
+    /// subscription has ended.
+    pub fn deliver_many(&mut self, subscription: SubscriptionKey, now: Duration) -> Option<&[u8]> {
+        let head = self.subscriptions.head(subscription)?;
+        self.pulse.sent(now);
+        Some(head)
+    }
+
     /// Gives what the client's next frames ask of the driver; `None` when more input is needed, or
     /// answers to earlier tickets.
     pub fn poll_event(&mut self, now: Duration) -> Option<Event> {
