@@ -34,6 +34,21 @@ test("what happens while the network is away is all there afterwards", async ({ 
   expect(await said(server, room)).toEqual(all);
 });
 
+test("a network that is gone without a word is noticed", async ({ server, cut, talker }) => {
+  const room = await makeRoom(server, "말없이");
+  const there = await (await talker("철수")).enter(room);
+  const away = await (await talker("영희", { at: cut.address })).enter(room);
+  cut.silence();
+  await away.say("들리나요?");
+  await expect(away.own).toHaveAttribute("data-state", "sending");
+  // By heart-beats alone: nothing closes the socket.
+  await away.is("offline");
+  await cut.join();
+  await away.is("online");
+  await away.allStored(1);
+  await there.sees(["들리나요?"]);
+});
+
 test("the state is told while it catches up", async ({ server, cut, talker }) => {
   const room = await makeRoom(server, "따라잡기");
   const away = await talker("영희", { at: cut.address });

@@ -8,6 +8,7 @@ import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 export class Cut {
   private readonly sockets = new Set<Socket>();
   private isCut = false;
+  private isSilent = false;
   private port = 0;
 
   private constructor(
@@ -35,9 +36,22 @@ export class Cut {
     }
   }
 
+  /** Lets nothing through and breaks nothing, as a network does that is gone without a word. */
+  silence(): void {
+    this.isSilent = true;
+    for (const socket of this.sockets) {
+      socket.unpipe();
+      socket.pause();
+    }
+  }
+
   /** Lets connections through again. */
   async join(): Promise<void> {
+    if (!this.isCut) {
+      this.cut();
+    }
     this.isCut = false;
+    this.isSilent = false;
     await this.listen();
   }
 
@@ -61,7 +75,9 @@ export class Cut {
     ]) {
       this.sockets.add(from);
       from.setNoDelay(true);
-      from.pipe(to);
+      if (!this.isSilent) {
+        from.pipe(to);
+      }
       from.on("error", () => to.destroy());
       from.on("close", () => {
         this.sockets.delete(from);
