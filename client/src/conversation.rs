@@ -19,6 +19,8 @@ pub(crate) struct Conversation {
     room: RoomId,
     guest: Option<Guest>,
     phase: Phase,
+    /// The reader has gone; what they had written before is still sent.
+    leaving: bool,
     pub(crate) timeline: Timeline,
 }
 
@@ -65,6 +67,7 @@ impl Conversation {
             room,
             guest,
             phase: Phase::Apart,
+            leaving: false,
             timeline: Timeline::new(messages),
         }
     }
@@ -104,10 +107,11 @@ impl Conversation {
 
     /// The reader has a name, or a new one.
     pub(crate) fn named(&mut self, guest: Guest) -> Vec<Outgoing> {
-        if self.sender() == Some(&guest.sender) && self.phase != Phase::Reading {
+        let is_known = self.sender() == Some(&guest.sender) && self.phase != Phase::Reading;
+        if self.leaving || is_known {
             return Vec::new();
         }
-        let mut outgoing = self.leave();
+        let mut outgoing = self.farewell();
         self.guest = Some(guest);
         outgoing.extend(self.enter());
         outgoing
@@ -127,24 +131,30 @@ impl Conversation {
         }
     }
 
-    /// The reader leaves the room, where they are in it.
+    /// The reader leaves the room: at once, or when what they had written is sent.
     pub(crate) fn leave(&mut self) -> Vec<Outgoing> {
-        if !matches!(self.phase, Phase::Entering | Phase::Present) {
+        self.leaving = true;
+        if self.phase == Phase::Entering && self.has_unsent() {
             return Vec::new();
         }
-        self.phase = Phase::Reading;
-        let Some(guest) = self.guest.take() else {
-            return Vec::new();
-        };
-        let receipt = format!("leave-{}", guest.entry);
-        vec![self.outgoing("LEAVE", &guest.sender, None, None, receipt)]
+        self.farewell()
+    }
+
+    /// The reader is back in a room that they had left with something still to be sent.
+    pub(crate) fn come_back(&mut self) -> Vec<Outgoing> {
+        self.leaving = false;
+        self.enter()
     }
 
     /// A RECEIPT has come.
     pub(crate) fn receipt(&mut self, receipt: &str) -> Vec<Outgoing> {
         if self.phase == Phase::Entering && self.entry_receipt().as_deref() == Some(receipt) {
             self.phase = Phase::Present;
-            return self.flush(|_| true);
+            let mut outgoing = self.flush(|_| true);
+            if self.leaving {
+                outgoing.extend(self.farewell());
+            }
+            return outgoing;
         }
         if let Some(id) = talk_id(receipt) {
             self.timeline.acknowledge(id);
@@ -168,7 +178,8 @@ impl Conversation {
     }
 
     fn enter(&mut self) -> Vec<Outgoing> {
-        if self.phase != Phase::Reading {
+        let has_left = self.leaving && !self.has_unsent();
+        if self.phase != Phase::Reading || has_left {
             return Vec::new();
         }
         let Some(guest) = self.guest.clone() else {
@@ -177,6 +188,17 @@ impl Conversation {
         self.phase = Phase::Entering;
         let receipt = self.entry_receipt().unwrap_or_default();
         vec![self.outgoing("ENTER", &guest.sender, Some(guest.entry), None, receipt)]
+    }
+
+    /// Says LEAVE, where ENTER was said.
+    fn farewell(&mut self) -> Vec<Outgoing> {
+        let is_inside = matches!(self.phase, Phase::Entering | Phase::Present);
+        let Some(guest) = self.guest.clone().filter(|_| is_inside) else {
+            return Vec::new();
+        };
+        self.phase = Phase::Reading;
+        let receipt = format!("leave-{}", guest.entry);
+        vec![self.outgoing("LEAVE", &guest.sender, None, None, receipt)]
     }
 
     fn flush(&self, wanted: impl Fn(&Own) -> bool) -> Vec<Outgoing> {
@@ -355,9 +377,32 @@ mod tests {
     fn leaving_says_so_once_and_only_from_inside() {
         let mut talk = conversation();
         assert!(talk.leave().is_empty());
+        assert!(talk.connected().is_empty());
+        let mut talk = conversation();
         talk.connected();
         assert_eq!(kinds(&talk.leave()), ["LEAVE 영희"]);
         assert!(talk.leave().is_empty());
+    }
+
+    #[test]
+    fn who_leaves_while_apart_is_heard_and_gone() {
+        let mut talk = conversation();
+        talk.connected();
+        talk.lost();
+        talk.say(id(1), text("하나"));
+        assert!(talk.leave().is_empty());
+        let entry = talk.connected();
+        assert_eq!(kinds(&entry), ["ENTER 영희"]);
+        let sent = talk.receipt(&entry[0].receipt);
+        assert_eq!(kinds(&sent), ["TALK 영희 하나", "LEAVE 영희"]);
+        // Lost once more before the receipt: the same again, which the server takes once.
+        talk.lost();
+        let again = talk.connected();
+        assert_eq!(talk.receipt(&again[0].receipt), sent);
+        talk.receipt(&sent[0].receipt);
+        talk.lost();
+        assert!(talk.connected().is_empty());
+        assert_eq!(kinds(&talk.come_back()), ["ENTER 영희"]);
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Language {
     }
 
     pub(crate) fn name_chip_unset(self) -> &'static str {
-        self.pick("이름 정하기", "Choose a name")
+        self.pick("이름 정하기", "Set name")
     }
 
     pub(crate) fn ok(self) -> &'static str {

@@ -374,6 +374,7 @@ impl Line {
             if let Refusal::Name(sender) = open.conversation.refused(&receipt, &problem) {
                 let room = open.conversation.room();
                 self.guests.retain(|(of, _)| *of != room);
+                self.house.me.set(None);
                 self.house.ask_name(if problem.status == 409 {
                     Ask::Taken(sender)
                 } else {
@@ -407,7 +408,7 @@ impl Line {
         let me = self.house.me.get_untracked();
         if let Some(open) = self.find(room) {
             open.changed = Some(changed);
-            open.raise();
+            self.act(room, Conversation::come_back);
         } else {
             let guest = me.map(|sender| self.guest(room, &sender));
             let mut open = OpenRoom {
