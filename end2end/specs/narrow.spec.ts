@@ -26,7 +26,9 @@ async function fits(page: Page): Promise<void> {
       .filter((element) => !isCut(element.parentElement))
       .filter((element) => {
         const { left, right, width: own } = element.getBoundingClientRect();
-        return own > 1 && (left < -0.5 || right > width + 0.5);
+        const isOutside = own > 1 && (left < -0.5 || right > width + 0.5);
+        const holdsMore = element.clientWidth > 0 && element.scrollWidth > element.clientWidth + 1;
+        return isOutside || (holdsMore && !isCut(element) && !element.matches("input, textarea"));
       })
       .map((element) => `${element.tagName}.${element.className}`);
     const scrolls = document.documentElement.scrollWidth > width || visualViewport!.width < width - 1;
