@@ -67,8 +67,8 @@ test("an own message is there at once, and stored when the server has it", async
   await expect(younghee.own).toContainText("보내는 중");
   await expect(younghee.input).toHaveValue("");
   await expect(younghee.input).toBeFocused();
-  held = false;
   await expect.poll(() => waiting.length).toBeGreaterThan(0);
+  held = false;
   waiting.forEach((deliver) => deliver());
   await expect(younghee.own).toHaveAttribute("data-state", "stored");
   await expect(younghee.own).not.toContainText("보내는 중");
