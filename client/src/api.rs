@@ -1,7 +1,7 @@
-//! What the pages read and ask for: from the server's own hands while it renders, over the public
-//! JSON API in the browser.
+//! What the browser reads and asks for over the public JSON API.
 
-use serde::{Deserialize, Serialize};
+use gloo_net::http::Request;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
 use time::OffsetDateTime;
 
@@ -38,92 +38,28 @@ pub(crate) struct Problem {
     pub(crate) id: Option<String>,
 }
 
-#[cfg(feature = "ssr")]
-pub(crate) use rendering::{room, rooms};
-
-#[cfg(feature = "ssr")]
-mod rendering {
-    use std::sync::Arc;
-
-    use leptos::prelude::use_context;
-
-    use super::{MESSAGES_SHOWN, RoomId, RoomPage, RoomsPage, Unread};
-    use crate::ssr::Source;
-
-    // The source is taken when called: a context belongs to the page, not to the future.
-
-    pub(crate) fn rooms() -> impl Future<Output = Result<RoomsPage, Unread>> + Send {
-        let source = use_context::<Arc<dyn Source>>().ok_or(Unread);
-        async move {
-            let rooms = source?.rooms().await.map_err(|_| Unread)?;
-            Ok(RoomsPage {
-                rooms,
-                read_at: crate::time::now(),
-            })
-        }
-    }
-
-    pub(crate) fn room(
-        id: Option<RoomId>,
-    ) -> impl Future<Output = Result<Option<RoomPage>, Unread>> + Send {
-        let source = use_context::<Arc<dyn Source>>().ok_or(Unread);
-        async move {
-            let Some(id) = id else { return Ok(None) };
-            let source = source?;
-            let Some(room) = source.room(id).await.map_err(|_| Unread)? else {
-                return Ok(None);
-            };
-            let messages = source
-                .messages(id, MESSAGES_SHOWN)
-                .await
-                .map_err(|_| Unread)?;
-            Ok(Some(RoomPage { room, messages }))
-        }
-    }
+/// Reads all rooms: `GET /chat/rooms`.
+pub(crate) async fn rooms() -> Result<Vec<ChatRoom>, Unread> {
+    read("/chat/rooms").await?.ok_or(Unread)
 }
 
-#[cfg(not(feature = "ssr"))]
-pub(crate) use browsing::{room, rooms};
+/// Reads a room and its newest messages; `None` where there is no such room.
+pub(crate) async fn room(id: RoomId) -> Result<Option<RoomPage>, Unread> {
+    let path = format!("/chat/room/{id}");
+    let Some(room) = read(&path).await? else {
+        return Ok(None);
+    };
+    let messages = read(&format!("{path}/messages?limit={MESSAGES_SHOWN}")).await?;
+    let messages = messages.unwrap_or_default();
+    Ok(Some(RoomPage { room, messages }))
+}
 
-#[cfg(not(feature = "ssr"))]
-mod browsing {
-    use gloo_net::http::Request;
-    use send_wrapper::SendWrapper;
-    use serde::de::DeserializeOwned;
-
-    use super::{MESSAGES_SHOWN, RoomId, RoomPage, RoomsPage, Unread};
-
-    pub(crate) async fn rooms() -> Result<RoomsPage, Unread> {
-        let rooms = SendWrapper::new(read("/chat/rooms".to_owned()))
-            .await?
-            .ok_or(Unread)?;
-        Ok(RoomsPage {
-            rooms,
-            read_at: crate::time::now(),
-        })
-    }
-
-    pub(crate) async fn room(id: Option<RoomId>) -> Result<Option<RoomPage>, Unread> {
-        let Some(id) = id else { return Ok(None) };
-        SendWrapper::new(async move {
-            let Some(room) = read(format!("/chat/room/{id}")).await? else {
-                return Ok(None);
-            };
-            let messages = read(format!("/chat/room/{id}/messages?limit={MESSAGES_SHOWN}"))
-                .await?
-                .unwrap_or_default();
-            Ok(Some(RoomPage { room, messages }))
-        })
-        .await
-    }
-
-    async fn read<T: DeserializeOwned>(path: String) -> Result<Option<T>, Unread> {
-        let response = Request::get(&path).send().await.map_err(|_| Unread)?;
-        match response.status() {
-            200 => response.json().await.map(Some).map_err(|_| Unread),
-            404 => Ok(None),
-            _ => Err(Unread),
-        }
+async fn read<T: DeserializeOwned>(path: &str) -> Result<Option<T>, Unread> {
+    let response = Request::get(path).send().await.map_err(|_| Unread)?;
+    match response.status() {
+        200 => response.json().await.map(Some).map_err(|_| Unread),
+        404 => Ok(None),
+        _ => Err(Unread),
     }
 }
 
@@ -138,7 +74,7 @@ pub(crate) async fn create_room(name: &RoomName) -> Result<ChatRoom, Problem> {
         room_name: &'a str,
     }
     let unreachable = |_| Problem::default();
-    let response = gloo_net::http::Request::post("/chat/room")
+    let response = Request::post("/chat/room")
         .json(&NewRoom {
             room_name: name.as_str(),
         })

@@ -1,31 +1,25 @@
 //! The frame of every page: the list of rooms, and beside it whatever the address names.
 
-use leptos::prelude::*;
-use leptos_meta::{Title, provide_meta_context};
-use leptos_router::{
-    SsrMode,
-    components::{Route, Router, Routes},
-    hooks::use_location,
-    path,
-};
+use leptos::{either::EitherOf5, prelude::*};
 use shared::chat::Sender;
 
 use crate::{
     i18n::Language,
     line::{self, Connection},
     name::{self, Ask, NameDialog},
-    page::{self, Status},
-    room_detail::RoomDetail,
+    page::{self, Contents, Status, Visit},
+    place::{self, Desk, Place, ROOMS_PATH},
+    room_detail::Room,
     room_list::RoomList,
 };
-
-/// The address of the list of rooms.
-pub(crate) const ROOMS_PATH: &str = "/chat/room";
 
 /// What all parts of the page share.
 #[derive(Clone, Copy)]
 pub(crate) struct House {
     pub(crate) language: Language,
+    /// The path of the page's address.
+    pub(crate) path: RwSignal<String>,
+    pub(crate) desk: RwSignal<Desk>,
     /// The reader's name, once it is known. Never known while the server renders.
     pub(crate) me: RwSignal<Option<Sender>>,
     /// Why the name is being asked for, while it is.
@@ -48,9 +42,17 @@ impl House {
 /// The whole application, rendered by the server and taken over by the browser.
 #[component]
 pub fn App() -> impl IntoView {
-    provide_meta_context();
+    let visit = page::visit();
+    let desk = Desk::of(&visit);
+    let Visit {
+        language,
+        path,
+        contents: Contents { rooms, .. },
+    } = visit;
     let house = House {
-        language: page::language(),
+        language,
+        path: RwSignal::new(path),
+        desk: RwSignal::new(desk),
         me: RwSignal::new(None),
         asking: RwSignal::new(None),
         connection: RwSignal::new(Connection::Connecting),
@@ -59,45 +61,34 @@ pub fn App() -> impl IntoView {
     Effect::new(move || {
         line::start(house);
         name::recall(house);
+        place::watch(house);
     });
-    view! {
-        <Router>
-            <Frame />
-        </Router>
-        <NameDialog />
-    }
-}
-
-#[component]
-fn Frame() -> impl IntoView {
-    let house = House::here();
-    let language = house.language;
-    let pathname = use_location().pathname;
-    let view = move || {
-        if pathname.read().trim_end_matches('/') == ROOMS_PATH {
-            "list"
-        } else {
-            "room"
+    Effect::new(move || {
+        if let Some(title) = house.desk.read().title(language) {
+            document().set_title(&title);
         }
+    });
+    let view = move || match Place::of(&house.path.read()) {
+        Place::Rooms => "list",
+        Place::Room(_) | Place::Nowhere => "room",
+    };
+    let desk = move || match house.desk.get() {
+        Desk::Lobby => EitherOf5::A(view! { <Lobby /> }),
+        Desk::Loading => EitherOf5::B(view! { <p class="hint">{language.loading()}</p> }),
+        Desk::Room(page) => EitherOf5::C(view! { <Room page /> }),
+        Desk::NotFound => EitherOf5::D(view! { <NotFound /> }),
+        Desk::Unavailable => EitherOf5::E(view! { <Unavailable /> }),
     };
     view! {
         <main class="house" data-view=view>
             <ConnectionNotice />
             <noscript class="notice-bar">{language.needs_scripting()}</noscript>
             <section class="rooms" aria-label=language.rooms()>
-                <RoomList />
+                <RoomList rooms />
             </section>
-            <div class="desk">
-                <Routes fallback=NotFound>
-                    <Route path=path!("/chat/room") view=Lobby ssr=SsrMode::Async />
-                    <Route
-                        path=path!("/chat/room/enter/:room_id")
-                        view=RoomDetail
-                        ssr=SsrMode::Async
-                    />
-                </Routes>
-            </div>
+            <div class="desk">{desk}</div>
         </main>
+        <NameDialog />
     }
 }
 
@@ -134,7 +125,6 @@ fn ConnectionNotice() -> impl IntoView {
 fn Lobby() -> impl IntoView {
     let House { language, .. } = House::here();
     view! {
-        <Title text=format!("{} · {}", language.rooms(), language.house()) />
         <div class="placard">
             <Mark />
             <p class="placard-title">{language.choose_room()}</p>
@@ -145,11 +135,10 @@ fn Lobby() -> impl IntoView {
 
 /// The page of an address that names nothing.
 #[component]
-pub(crate) fn NotFound() -> impl IntoView {
+fn NotFound() -> impl IntoView {
     let House { language, .. } = House::here();
     page::answer_with(Status::NotFound);
     view! {
-        <Title text=format!("{} · {}", language.not_found_title(), language.house()) />
         <div class="placard">
             <Mark />
             <h1 class="placard-title">{language.not_found_title()}</h1>

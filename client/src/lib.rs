@@ -1,5 +1,8 @@
 //! The web client: the pages that the server renders and the browser hydrates.
 //!
+//! The server reads what a page shows (`page::Contents`), renders it, and sends it along as JSON; the
+//! browser hydrates from that, at once. `place` then walks between the list and the rooms.
+//!
 //! `timeline`, `conversation`, `reconnect`, `i18n` and `time` are pure and tested natively; `line`
 //! drives [`shared::stomp::client`] over the browser's WebSocket. No server type is named here:
 //! data for server rendering comes through [`ssr::Source`], and the browser uses the public API.
@@ -16,6 +19,7 @@ mod i18n;
 mod line;
 mod name;
 mod page;
+mod place;
 mod reconnect;
 mod room_detail;
 mod room_list;
@@ -26,6 +30,7 @@ mod timeline;
 
 pub use app::App;
 pub use i18n::Language;
+pub use page::Visit;
 #[cfg(feature = "ssr")]
 pub use ssr::shell;
 

@@ -312,8 +312,8 @@ impl Line {
         // What happened to rooms meanwhile comes from no log, so the list is read anew.
         if let Some(rooms) = self.rooms {
             leptos::task::spawn_local(async move {
-                if let Ok(page) = api::rooms().await {
-                    rooms.merge(page.rooms);
+                if let Ok(newer) = api::rooms().await {
+                    rooms.merge(newer);
                 }
             });
         }

@@ -3,21 +3,21 @@
 use std::collections::HashMap;
 
 use leptos::{
+    either::{EitherOf3, EitherOf4},
     ev::{KeyboardEvent, SubmitEvent},
     html,
     prelude::*,
 };
-use leptos_meta::Title;
-use leptos_router::hooks::{use_navigate, use_params_map};
 use shared::chat::{InvalidText, MessageId, MessageType, RoomId, Text};
 use wasm_bindgen::JsCast;
 
 use crate::{
-    api::{self, RoomPage},
-    app::{House, NotFound, ROOMS_PATH, Unavailable},
+    api::RoomPage,
+    app::House,
     i18n::Language,
     line,
     name::Ask,
+    place::{self, ROOMS_PATH},
     time::{self as times, Zone},
     timeline::{Delivery, Key, Local, Row, Talk, Timeline},
 };
@@ -31,33 +31,6 @@ const COMPOSER_LINES_MAX: usize = 6;
 /// The classes `face-0` to `face-11` of the style.
 const FACES: u32 = 12;
 
-/// The page of one room, by the `room_id` of its address.
-#[component]
-pub(crate) fn RoomDetail() -> impl IntoView {
-    let House { language, .. } = House::here();
-    let params = use_params_map();
-    let id = Memo::new(move |_| {
-        params
-            .read()
-            .get("room_id")
-            .and_then(|id| RoomId::parse(&id))
-    });
-    let page = Resource::new(move || id.get(), api::room);
-    view! {
-        <Suspense fallback=move || {
-            view! { <p class="hint">{language.loading()}</p> }
-        }>
-            {move || Suspend::new(async move {
-                match page.await {
-                    Ok(Some(page)) => view! { <Room page /> }.into_any(),
-                    Ok(None) => view! { <NotFound /> }.into_any(),
-                    Err(_) => view! { <Unavailable /> }.into_any(),
-                }
-            })}
-        </Suspense>
-    }
-}
-
 /// A row that is shown: it changes in place, so that nothing is read out twice.
 #[derive(Clone)]
 struct Shown {
@@ -65,8 +38,9 @@ struct Shown {
     row: ArcRwSignal<Row>,
 }
 
+/// The page of one room.
 #[component]
-fn Room(page: RoomPage) -> impl IntoView {
+pub(crate) fn Room(page: RoomPage) -> impl IntoView {
     let house = House::here();
     let language = house.language;
     let RoomPage { room, messages } = page;
@@ -108,14 +82,12 @@ fn Room(page: RoomPage) -> impl IntoView {
             unseen.set(false);
         }
     };
-    let navigate = use_navigate();
     let leave = move |_| {
         line::leave(id);
-        navigate(ROOMS_PATH, leptos_router::NavigateOptions::default());
+        place::walk_to(house, ROOMS_PATH);
     };
     let name = room.room_name.to_string();
     view! {
-        <Title text=format!("{name} · {}", language.house()) />
         <div class="room-page">
             <header class="room-head">
                 <a class="back" href=ROOMS_PATH aria-label=language.back()>
@@ -134,9 +106,12 @@ fn Room(page: RoomPage) -> impl IntoView {
             // Reversed by the style: it starts at its end and stays there without any script.
             <div class="log-scroll" tabindex="0" role="region" aria-label=language.messages() node_ref=scroller on:scroll=scrolled>
                 <div class="log-sheet">
-                    <Show when=move || shown.read().is_empty()>
-                        <p class="hint log-empty">{language.empty_room()}</p>
-                    </Show>
+                    {move || {
+                        shown
+                            .read()
+                            .is_empty()
+                            .then(|| view! { <p class="hint log-empty">{language.empty_room()}</p> })
+                    }}
                     <div
                         id="messageArea"
                         class="log"
@@ -252,7 +227,7 @@ fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
     }
 }
 
-fn row_view(room: RoomId, language: Language, shown: Shown) -> AnyView {
+fn row_view(room: RoomId, language: Language, shown: Shown) -> impl IntoView {
     let Shown { row, .. } = shown;
     let first = row.get_untracked();
     match first {
@@ -261,24 +236,28 @@ fn row_view(room: RoomId, language: Language, shown: Shown) -> AnyView {
                 Row::Day(date) => times::day(language, *date),
                 _ => String::new(),
             };
-            view! { <p class="day">{day}</p> }.into_any()
+            EitherOf3::A(view! { <p class="day">{day}</p> })
         }
-        Row::Notice { kind, sender } => notice_view(language, kind, sender),
-        Row::Talk(talk) => talk_view(room, language, talk, row),
+        Row::Notice { kind, sender } => EitherOf3::B(notice_view(language, kind, sender)),
+        Row::Talk(talk) => EitherOf3::C(talk_view(room, language, talk, row)),
     }
 }
 
-fn notice_view(language: Language, kind: MessageType, sender: String) -> AnyView {
+fn notice_view(language: Language, kind: MessageType, sender: String) -> impl IntoView {
     view! {
         <p class="notice" data-type=if kind == MessageType::Enter { "ENTER" } else { "LEAVE" }>
             <bdi>{sender}</bdi>
             {language.notice(kind)}
         </p>
     }
-    .into_any()
 }
 
-fn talk_view(room: RoomId, language: Language, first: Talk, row: ArcRwSignal<Row>) -> AnyView {
+fn talk_view(
+    room: RoomId,
+    language: Language,
+    first: Talk,
+    row: ArcRwSignal<Row>,
+) -> impl IntoView {
     let Talk {
         id, sender, text, ..
     } = first;
@@ -310,8 +289,8 @@ fn talk_view(room: RoomId, language: Language, first: Talk, row: ArcRwSignal<Row
         }
     };
     let aside = move || match &*row.read() {
-        Row::Talk(talk) => aside_view(room, language, id, talk),
-        _ => ().into_any(),
+        Row::Talk(talk) => Some(aside_view(room, language, id, talk)),
+        _ => None,
     };
     view! {
         <div class="message" data-own=own data-opens=opens data-state=state>
@@ -327,25 +306,27 @@ fn talk_view(room: RoomId, language: Language, first: Talk, row: ArcRwSignal<Row
             <div class="aside">{aside}</div>
         </div>
     }
-    .into_any()
 }
 
 /// What stands beside a bubble: how far it has come, or when it was said.
-fn aside_view(room: RoomId, language: Language, id: MessageId, talk: &Talk) -> AnyView {
+fn aside_view(
+    room: RoomId,
+    language: Language,
+    id: MessageId,
+    talk: &Talk,
+) -> impl IntoView + use<> {
     match (&talk.state, talk.at) {
-        (Delivery::Sending, _) => view! { <span>{language.sending()}</span> }.into_any(),
-        (Delivery::Failed(problem), _) => view! {
+        (Delivery::Sending, _) => EitherOf4::A(view! { <span>{language.sending()}</span> }),
+        (Delivery::Failed(problem), _) => EitherOf4::B(view! {
             <span class="failed">{language.refused(problem)}</span>
             <button class="retry" type="button" on:click=move |_| line::retry(room, id)>
                 {language.retry()}
             </button>
-        }
-        .into_any(),
-        (Delivery::Stored, Some(Local(at))) if talk.closes_run => view! {
+        }),
+        (Delivery::Stored, Some(Local(at))) if talk.closes_run => EitherOf4::C(view! {
             <time datetime=times::machine(at)>{times::clock(language, at)}</time>
-        }
-        .into_any(),
-        (Delivery::Stored, _) => ().into_any(),
+        }),
+        (Delivery::Stored, _) => EitherOf4::D(()),
     }
 }
 

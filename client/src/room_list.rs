@@ -2,16 +2,16 @@
 
 use std::cmp::Reverse;
 
-use leptos::{ev::SubmitEvent, html, prelude::*};
-use leptos_router::hooks::use_location;
+use leptos::{either::Either, ev::SubmitEvent, html, prelude::*};
 use shared::chat::{ChatRoom, RoomId, RoomName};
 use time::OffsetDateTime;
 
 use crate::{
-    api::{self, RoomsPage},
-    app::{House, Mark, ROOMS_PATH, Unavailable},
+    api::{self, RoomsPage, Unread},
+    app::{House, Mark, Unavailable},
     line,
     name::Ask,
+    place::{ROOMS_PATH, room_path},
     time::{self as times, Zone},
 };
 
@@ -76,28 +76,15 @@ fn sort(listed: &mut [Listed]) {
     });
 }
 
-/// The address of a room's page.
-pub(crate) fn room_path(id: RoomId) -> String {
-    format!("/chat/room/enter/{id}")
-}
-
 /// The head of the house, the form for a new room, and the rooms.
 #[component]
-pub(crate) fn RoomList() -> impl IntoView {
-    let House { language, .. } = House::here();
-    let rooms = Resource::new(|| (), |()| api::rooms());
+pub(crate) fn RoomList(rooms: Result<RoomsPage, Unread>) -> impl IntoView {
     view! {
         <Head />
-        <Suspense fallback=move || {
-            view! { <p class="hint">{language.loading()}</p> }
-        }>
-            {move || Suspend::new(async move {
-                match rooms.await {
-                    Ok(page) => view! { <RoomTable page /> }.into_any(),
-                    Err(_) => view! { <Unavailable /> }.into_any(),
-                }
-            })}
-        </Suspense>
+        {match rooms {
+            Ok(page) => Either::Left(view! { <RoomTable page /> }),
+            Err(Unread) => Either::Right(view! { <Unavailable /> }),
+        }}
     }
 }
 
@@ -105,7 +92,6 @@ pub(crate) fn RoomList() -> impl IntoView {
 fn Head() -> impl IntoView {
     let house = House::here();
     let language = house.language;
-    let pathname = use_location().pathname;
     let other = language.other();
     view! {
         <header class="head">
@@ -116,7 +102,7 @@ fn Head() -> impl IntoView {
             <a
                 class="chip"
                 rel="external"
-                href=move || format!("{}?lang={}", pathname.read(), other.tag())
+                href=move || format!("{}?lang={}", house.path.read(), other.tag())
                 hreflang=other.tag()
                 lang=other.tag()
             >
@@ -154,8 +140,7 @@ fn Head() -> impl IntoView {
 
 #[component]
 fn RoomTable(page: RoomsPage) -> impl IntoView {
-    let House { language, .. } = House::here();
-    let pathname = use_location().pathname;
+    let House { language, path, .. } = House::here();
     let rooms = Rooms::new(page.rooms);
     // First as the server rendered it; then by the browser's own clock.
     let clock = RwSignal::new((Zone::Fixed(language), page.read_at));
@@ -183,7 +168,7 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
                 times::recently(language, zone.local(at()), zone.local(now).date())
             }
         };
-        let here = move || (*pathname.read() == room_path(id)).then_some("page");
+        let here = move || (*path.read() == room_path(id)).then_some("page");
         view! {
             <li>
                 <a class="room" href=room_path(id) aria-current=here>
@@ -200,9 +185,9 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
     };
     view! {
         <NewRoom rooms />
-        <Show when=move || rooms.0.read().is_empty()>
-            <p class="hint">{language.no_rooms()}</p>
-        </Show>
+        {move || {
+            rooms.0.read().is_empty().then(|| view! { <p class="hint">{language.no_rooms()}</p> })
+        }}
         <ul id="roomListTable" class="room-list">
             <For each=move || rooms.0.get() key=|listed| listed.id children=row />
         </ul>

@@ -1,15 +1,19 @@
 //! The seam to the server: what it gives to the pages while it renders them.
 //!
-//! The server provides an `Arc<dyn Source>` and a [`PageRequest`] by `provide_context`, serves
-//! [`shell`], and knows nothing else of the client.
+//! The server reads a [`Visit`] from its [`Source`], provides it in a [`PageRequest`] by
+//! `provide_context`, serves [`shell`], and knows nothing else of the client.
 
 use std::{error::Error, fmt, future::Future, pin::Pin};
 
 use leptos::prelude::*;
-use leptos_meta::MetaTags;
 use shared::chat::{ChatMessage, ChatRoom, RoomId};
 
-use crate::{App, Language};
+use crate::{
+    App, Language,
+    api::{MESSAGES_SHOWN, RoomPage, RoomsPage, Unread},
+    page::{CONTENTS_ID, Contents, Visit},
+    place::{Desk, Place},
+};
 
 /// A future of a [`Source`].
 pub type Reading<T> = Pin<Box<dyn Future<Output = Result<T, Unavailable>> + Send>>;
@@ -38,25 +42,55 @@ impl fmt::Display for Unavailable {
 
 impl Error for Unavailable {}
 
+impl Visit {
+    /// Reads what the page at this path shows, in the reader's language: their explicit choice,
+    /// else by `Accept-Language`.
+    pub async fn read(language: Language, path: &str, source: &dyn Source) -> Self {
+        let rooms = source.rooms().await.map_err(|Unavailable| Unread);
+        let room = match Place::of(path) {
+            Place::Room(id) => room(id, source).await.map_err(|Unavailable| Unread),
+            Place::Rooms | Place::Nowhere => Ok(None),
+        };
+        Visit {
+            language,
+            path: path.to_owned(),
+            contents: Contents {
+                rooms: rooms.map(|rooms| RoomsPage {
+                    rooms,
+                    read_at: crate::time::now(),
+                }),
+                room,
+            },
+        }
+    }
+}
+
+async fn room(id: RoomId, source: &dyn Source) -> Result<Option<RoomPage>, Unavailable> {
+    let Some(room) = source.room(id).await? else {
+        return Ok(None);
+    };
+    let messages = source.messages(id, MESSAGES_SHOWN).await?;
+    Ok(Some(RoomPage { room, messages }))
+}
+
 /// What a page must know of the request that asked for it.
 #[derive(Clone, Debug)]
 pub struct PageRequest {
-    /// The reader's language: their explicit choice, else by `Accept-Language`.
-    pub language: Language,
+    /// What the page is made from.
+    pub visit: Visit,
     /// Where the style is: the path of one file, with its content hash.
     pub style_href: String,
 }
 
 /// Renders the whole document around [`App`].
 pub fn shell(options: LeptosOptions) -> impl IntoView {
-    let request = use_context::<PageRequest>();
-    let language = request
-        .as_ref()
-        .map(|request| request.language)
-        .unwrap_or_default();
-    let style_href = request
-        .map(|request| request.style_href)
-        .unwrap_or_default();
+    let PageRequest { visit, style_href } = expect_context();
+    let language = visit.language;
+    let title = Desk::of(&visit).title(language);
+    let title = title.unwrap_or_else(|| language.house().to_owned());
+    // In a JSON text, `<` stands in strings only; escaped, it cannot end the element.
+    let contents = serde_json::to_string(&visit.contents).unwrap_or_default();
+    let contents = contents.replace('<', "\\u003c");
     view! {
         <!DOCTYPE html>
         <html lang=language.tag()>
@@ -76,10 +110,11 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                 <link rel="icon" href=FAVICON />
                 <link rel="stylesheet" href=style_href />
                 <HydrationScripts options />
-                <MetaTags />
+                <title>{title}</title>
             </head>
             <body>
                 <App />
+                <script id=CONTENTS_ID type="application/json" inner_html=contents></script>
             </body>
         </html>
     }

@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Request, header};
 use axum::response::Response;
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
-use client::Language;
 use client::ssr::{PageRequest, Reading, Source, Unavailable};
+use client::{Language, Visit};
 use leptos::config::LeptosOptions;
 use leptos::prelude::{expect_context, provide_context};
 use shared::chat::{ChatMessage, ChatRoom, RoomId};
@@ -86,16 +86,13 @@ pub(crate) async fn page(
 ) -> Response {
     let chosen = chosen_language(request.uri().query());
     let language = chosen.unwrap_or_else(|| language_of(request.headers()));
-    let visit = state.guests.visit(request.headers());
+    let guest = state.guests.visit(request.headers());
     let style_href = format!("/{}/sarangbang.css", assets::package_dir());
-    let source = Arc::clone(&state.source);
-    let context = move || {
-        provide_context(Arc::clone(&source));
-        provide_context(PageRequest {
-            language,
-            style_href: style_href.clone(),
-        });
+    let page = PageRequest {
+        visit: Visit::read(language, request.uri().path(), &*state.source).await,
+        style_href,
     };
+    let context = move || provide_context(page.clone());
     let shell = || {
         let nonce = leptos::nonce::use_nonce()
             .map(|nonce| nonce.to_string())
@@ -119,8 +116,8 @@ pub(crate) async fn page(
         header::VARY,
         HeaderValue::from_static("accept-language, cookie"),
     );
-    if visit.known.is_none() {
-        state.guests.introduce(visit.new, caller.is_secure, headers);
+    if guest.known.is_none() {
+        state.guests.introduce(guest.new, caller.is_secure, headers);
     }
     if let Some(chosen) = chosen {
         let cookie = Cookie::build((LANGUAGE_COOKIE, chosen.tag()))
