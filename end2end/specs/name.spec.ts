@@ -114,19 +114,44 @@ test("a name that another guest has is asked for again, and nothing written is l
   await expect(second.name).toHaveValue("영희");
   await second.page.keyboard.press("Escape");
   await second.say("저도 영희예요");
-  await second.input.fill("쓰던 글");
   await expect(second.dialog).toBeVisible();
   await second.name.fill("작은 영희");
   await second.name.press("Enter");
   await expect(second.dialog).toBeHidden();
-  // Sent by now, or still in the field: either way not lost.
   await expect(second.notices).toHaveText(["영희님이 입장하였습니다.", "작은 영희님이 입장하였습니다."]);
-  await expect(second.input).toHaveValue("쓰던 글");
-  await second.is("online");
+  await expect(second.input).toHaveValue("저도 영희예요");
+  await second.input.press("Enter");
+  await second.allStored(1);
   await first.sees(["저도 영희예요"]);
   await second.sees(["저도 영희예요"]);
-  await second.allStored(1);
   await expect(first.own).toHaveCount(0);
+});
+
+test("what was said before a name was refused is said under the new one", async ({ server, talker }) => {
+  const room = await makeRoom(server, "같은 이름");
+  const first = await (await talker("영희")).enter(room);
+  const second = await talker("영희");
+  // Holds back what the server says.
+  let held = true;
+  const waiting: (() => void)[] = [];
+  await second.page.routeWebSocket("**/ws/chat", (socket) => {
+    const server = socket.connectToServer();
+    server.onMessage((data) => (held ? waiting.push(() => socket.send(data)) : socket.send(data)));
+  });
+  await second.page.goto(`/chat/room/enter/${room.roomId}`);
+  await expect(second.page.getByTitle("이름 바꾸기")).toHaveText("영희");
+  await second.say("저도 영희예요");
+  await expect(second.own).toHaveAttribute("data-state", "sending");
+  held = false;
+  waiting.forEach((deliver) => deliver());
+  await expect(second.dialog).toContainText("다른 손님이 쓰고 있습니다");
+  await second.sees(["저도 영희예요"]);
+  await second.name.fill("작은 영희");
+  await second.name.press("Enter");
+  await second.allStored(1);
+  await first.sees(["저도 영희예요"]);
+  await second.sees(["저도 영희예요"]);
+  await expect(first.page.locator("#messageArea .sender")).toHaveText(["작은 영희"]);
 });
 
 test("two tabs of one browser share a name", async ({ server, talker }) => {
