@@ -117,6 +117,9 @@ for (const locale of ["ko-KR", "en-US"]) {
         );
         expect(lines).toHaveLength(3);
         expect(lines.filter((line) => !line.endsWith(": 1"))).toEqual([]);
+        // The house's name has the room that it needs, and does not stand under a chip.
+        const brand = guest.page.locator(".brand");
+        expect(await brand.evaluate((element) => element.scrollWidth <= element.clientWidth)).toBe(true);
         if (name === "영희") {
           const chip = guest.page.locator(".head button bdi");
           expect(await chip.evaluate((element) => element.scrollWidth <= element.clientWidth)).toBe(true);

@@ -20,7 +20,12 @@ export class Server {
 
   static async start(): Promise<Server> {
     const server = new Server(await mkdtemp(join(tmpdir(), "sarangbang-")));
-    await server.run("127.0.0.1:0");
+    try {
+      await server.run("127.0.0.1:0");
+    } catch (error) {
+      await server.remove();
+      throw error;
+    }
     return server;
   }
 
