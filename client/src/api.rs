@@ -1,36 +1,38 @@
 //! What the browser reads and asks for over the public JSON API.
 
-use gloo_net::http::Request;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use gloo_net::http::{Request, Response};
+use serde::Serialize;
 use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
 use time::OffsetDateTime;
+
+use crate::json::{self, FromJson};
 
 /// How many messages a room shows at first.
 pub(crate) const MESSAGES_SHOWN: u32 = 50;
 
 /// The list of rooms, and the moment it was read: days are told from that, alike on both sides.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct RoomsPage {
     pub(crate) rooms: Vec<ChatRoom>,
-    #[serde(with = "time::serde::timestamp")]
+    #[serde(with = "time::serde::rfc3339")]
     pub(crate) read_at: OffsetDateTime,
 }
 
 /// A room with its newest messages, oldest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct RoomPage {
     pub(crate) room: ChatRoom,
     pub(crate) messages: Vec<ChatMessage>,
 }
 
 /// What cannot be read right now.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub(crate) struct Unread;
 
 /// A refusal, as `application/problem+json` tells it (RFC 9457); status 0 means that nothing
 /// answered.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Problem {
     pub(crate) status: u16,
     pub(crate) detail: Option<String>,
@@ -54,13 +56,17 @@ pub(crate) async fn room(id: RoomId) -> Result<Option<RoomPage>, Unread> {
     Ok(Some(RoomPage { room, messages }))
 }
 
-async fn read<T: DeserializeOwned>(path: &str) -> Result<Option<T>, Unread> {
+async fn read<T: FromJson>(path: &str) -> Result<Option<T>, Unread> {
     let response = Request::get(path).send().await.map_err(|_| Unread)?;
     match response.status() {
-        200 => response.json().await.map(Some).map_err(|_| Unread),
+        200 => body_of(&response).await.map(Some).ok_or(Unread),
         404 => Ok(None),
         _ => Err(Unread),
     }
+}
+
+async fn body_of<T: FromJson>(response: &Response) -> Option<T> {
+    json::parse(&response.text().await.ok()?)
 }
 
 /// Makes a room: `POST /chat/room`.
@@ -83,9 +89,9 @@ pub(crate) async fn create_room(name: &RoomName) -> Result<ChatRoom, Problem> {
         .await
         .map_err(unreachable)?;
     if response.ok() {
-        return response.json().await.map_err(unreachable);
+        return body_of(&response).await.ok_or_else(Problem::default);
     }
-    let problem = response.json::<Problem>().await.unwrap_or_default();
+    let problem = body_of(&response).await.unwrap_or_default();
     Err(Problem {
         status: response.status(),
         ..problem

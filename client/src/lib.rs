@@ -16,6 +16,7 @@ mod api;
 mod app;
 mod conversation;
 mod i18n;
+mod json;
 mod line;
 mod name;
 mod page;

@@ -22,6 +22,7 @@ use crate::{
     api::{self, Problem},
     app::House,
     conversation::{Conversation, Guest, Outgoing, Refusal},
+    json,
     name::Ask,
     room_list::Rooms,
     time::Zone,
@@ -320,16 +321,17 @@ impl Line {
     }
 
     fn message(&mut self, subscription: &str, body: &[u8]) {
+        let Ok(body) = std::str::from_utf8(body) else {
+            return;
+        };
         match subscription {
             ERRORS => {
-                if let Ok(problem) = serde_json::from_slice::<Problem>(body) {
+                if let Some(problem) = json::parse(body) {
                     self.refused(problem);
                 }
             }
             ROOMS => {
-                if let (Some(rooms), Ok(room)) =
-                    (self.rooms, serde_json::from_slice::<ChatRoom>(body))
-                {
+                if let (Some(rooms), Some(room)) = (self.rooms, json::parse::<ChatRoom>(body)) {
                     rooms.merge(vec![room]);
                 }
             }
@@ -337,7 +339,7 @@ impl Line {
                 let Some(open) = RoomId::parse(room).and_then(|room| self.find(room)) else {
                     return;
                 };
-                if let Ok(message) = serde_json::from_slice::<ChatMessage>(body) {
+                if let Some(message) = json::parse(body) {
                     open.conversation.timeline.receive(message);
                     open.raise();
                 }

@@ -1,6 +1,6 @@
 //! What both sides of rendering do differently and neither page needs to know.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     api::{RoomPage, RoomsPage, Unread},
@@ -16,7 +16,7 @@ pub struct Visit {
 }
 
 /// What the server has read for a page; it goes with the page, as JSON, to hydration.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Contents {
     pub(crate) rooms: Result<RoomsPage, Unread>,
     /// The room that the address names, if it names one that is there.
@@ -42,7 +42,7 @@ pub(crate) fn visit() -> Visit {
         let contents = document
             .get_element_by_id(CONTENTS_ID)
             .and_then(|element| element.text_content())
-            .and_then(|json| serde_json::from_str(&json).ok());
+            .and_then(|text| crate::json::parse(&text));
         Visit {
             language: language.unwrap_or_default(),
             path: crate::place::path(),

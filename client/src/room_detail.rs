@@ -372,12 +372,12 @@ fn is_at_end(log: &web_sys::HtmlElement) -> bool {
     log.scroll_top().abs() <= FOLLOW_WITHIN
 }
 
-/// The first visible character of a name.
+/// The first visible character of a name; the style makes it a capital.
 fn initial_of(sender: &str) -> String {
     sender
         .chars()
         .find(|&c| !shared::chat::is_invisible(c))
-        .map(|c| c.to_uppercase().collect())
+        .map(String::from)
         .unwrap_or_default()
 }
 
@@ -397,10 +397,10 @@ mod tests {
     fn a_face_is_the_first_visible_character() {
         for (sender, expected) in [
             ("철수", "철"),
-            ("lena", "L"),
+            ("lena", "l"),
             ("\u{202E}영희", "영"),
             ("😀x", "😀"),
-            ("ß", "SS"),
+            ("ß", "ß"),
         ] {
             assert_eq!(initial_of(sender), expected);
         }

@@ -11,7 +11,12 @@ use crate::toolchain::{install_packages, is_debian_12_as_root};
 const NODE_MAJOR_MIN: u32 = 18;
 
 /// Where Chromium is looked for, in this order; `CHROMIUM` comes before.
-const CHROMIUMS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+const CHROMIUMS: [&str; 4] = [
+    "chromium",
+    "chromium-browser",
+    "google-chrome-stable",
+    "google-chrome",
+];
 
 /// The folder of the browser's tests.
 pub(crate) fn folder() -> PathBuf {
@@ -24,23 +29,35 @@ pub(crate) fn npx() -> Result<PathBuf> {
         install_packages(&["nodejs", "npm"])?;
     }
     if !has_node() {
-        bail!("the browser's tests need Node {NODE_MAJOR_MIN} or newer with npm; install it and run this again");
+        bail!(
+            "the browser's tests need Node {NODE_MAJOR_MIN} or newer with npm; install it and run this again"
+        );
     }
     find("npx").context("npx is missing beside npm; install npm whole")
 }
 
 /// Whether a Node that will do is there, with its npm.
 fn has_node() -> bool {
-    let version = Step::new("node").arg("--version").output().unwrap_or_default();
-    let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
-    major.is_some_and(|major: u32| major >= NODE_MAJOR_MIN) && find("npm").is_some() && find("npx").is_some()
+    let version = Step::new("node")
+        .arg("--version")
+        .output()
+        .unwrap_or_default();
+    let major = version
+        .trim_start_matches('v')
+        .split('.')
+        .next()
+        .and_then(|major| major.parse().ok());
+    major.is_some_and(|major: u32| major >= NODE_MAJOR_MIN)
+        && find("npm").is_some()
+        && find("npx").is_some()
 }
 
 /// Installs the packages of `end2end` when they are not those of its lock file.
 pub(crate) fn packages() -> Result<()> {
     npx()?;
     let folder = folder();
-    let lock = std::fs::read(folder.join("package-lock.json")).context("end2end/package-lock.json is missing")?;
+    let lock = std::fs::read(folder.join("package-lock.json"))
+        .context("end2end/package-lock.json is missing")?;
     let installed = folder.join("node_modules/.sarangbang-lock");
     if std::fs::read(&installed).is_ok_and(|known| known == lock) {
         return Ok(());
@@ -86,7 +103,9 @@ pub(crate) fn wasm_opt() -> Option<PathBuf> {
         return None;
     }
     if let Err(error) = packages() {
-        say(&format!("leaving out wasm-opt, as the npm packages could not be installed: {error:#}"));
+        say(&format!(
+            "leaving out wasm-opt, as the npm packages could not be installed: {error:#}"
+        ));
         return None;
     }
     let path = folder().join("node_modules/binaryen/bin/wasm-opt");

@@ -16,7 +16,10 @@ use clap::{Parser, Subcommand};
 use crate::run::{Step, say};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Builds, runs, tests and measures Sarangbang")]
+#[command(
+    name = "cargo xtask",
+    about = "Builds, runs, tests and measures Sarangbang"
+)]
 struct Xtask {
     #[command(subcommand)]
     task: Task,
@@ -70,14 +73,18 @@ fn perform(task: Task) -> Result<()> {
         Task::Serve { release, options } => {
             let program = build(release)?;
             say("serving");
-            Step::new(program).args(options).run("see what the server says above")
+            Step::new(program)
+                .args(options)
+                .run("see what the server says above")
         }
         Task::Build { release } => {
             let program = build(release)?;
             say(&format!("built {}", program.display()));
             Ok(())
         }
-        Task::Test { browser: Some(arguments) } => test_browser(&arguments),
+        Task::Test {
+            browser: Some(arguments),
+        } => test_browser(&arguments),
         Task::Test { browser: None } => test(),
         Task::Ci => {
             check()?;
@@ -114,7 +121,9 @@ fn check() -> Result<()> {
     toolchain::component("rustfmt")?;
     toolchain::component("clippy")?;
     say("checking the format");
-    Step::cargo().args(["fmt", "--all", "--check"]).run("run `cargo fmt --all`")?;
+    Step::cargo()
+        .args(["fmt", "--all", "--check"])
+        .run("run `cargo fmt --all`")?;
     say("running clippy");
     let warnings = ["--", "-D", "warnings"];
     Step::cargo()
@@ -124,7 +133,13 @@ fn check() -> Result<()> {
     if toolchain::has_std() || toolchain::add_std() {
         say("running clippy on the web client");
         Step::cargo()
-            .args(["clippy", "--package", "client", "--lib", "--no-default-features"])
+            .args([
+                "clippy",
+                "--package",
+                "client",
+                "--lib",
+                "--no-default-features",
+            ])
             .args(["--features", "hydrate", "--target", toolchain::WASM])
             .args(warnings)
             .run("mend what clippy says above")?;

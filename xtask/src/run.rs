@@ -13,7 +13,9 @@ pub(crate) fn say(what: &str) {
 
 /// The checkout's folder.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands in the checkout")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask stands in the checkout")
 }
 
 /// Where cargo builds.
@@ -27,7 +29,11 @@ pub(crate) fn target_dir() -> PathBuf {
 /// Finds a program on the PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
-    let names = [program.to_owned(), format!("{program}{}", std::env::consts::EXE_SUFFIX), format!("{program}.cmd")];
+    let names = [
+        program.to_owned(),
+        format!("{program}{}", std::env::consts::EXE_SUFFIX),
+        format!("{program}.cmd"),
+    ];
     std::env::split_paths(&paths)
         .flat_map(|folder| names.clone().map(|name| folder.join(name)))
         .find(|path| path.is_file())
@@ -98,8 +104,18 @@ impl Step {
 
     fn shown(&self) -> String {
         let program = Path::new(self.command.get_program());
-        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let arguments = self.command.get_args().map(|argument| argument.to_string_lossy());
-        std::iter::once(name.into()).chain(arguments).collect::<Vec<_>>().join(" ")
+        let name = program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let arguments = self
+            .command
+            .get_args()
+            .map(|argument| argument.to_string_lossy());
+        std::iter::once(name.into())
+            .chain(arguments)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }

@@ -33,7 +33,12 @@ pub(crate) fn build() -> Result<PathBuf> {
     let style = style()?;
     let wasm_opt = browser::wasm_opt();
     let optimised: &[u8] = if wasm_opt.is_some() { b"wasm-opt" } else { b"" };
-    let source = hash(&[&module, style.as_bytes(), optimised, &WASM_OPT.concat().into_bytes()]);
+    let source = hash(&[
+        &module,
+        style.as_bytes(),
+        optimised,
+        &WASM_OPT.concat().into_bytes(),
+    ]);
     let site = target_dir().join("site");
     let made_from = site.join("made-from");
     if fs::read_to_string(&made_from).is_ok_and(|known| known == source) {
@@ -47,14 +52,16 @@ pub(crate) fn build() -> Result<PathBuf> {
         optimise(&wasm_opt, &mut files, &work)?;
     }
     files.push((format!("{NAME}.css"), style.into_bytes()));
-    let contents: Vec<&[u8]> =
-        files.iter().flat_map(|(name, bytes)| [name.as_bytes(), bytes.as_slice()]).collect();
+    let contents: Vec<&[u8]> = files
+        .iter()
+        .flat_map(|(name, bytes)| [name.as_bytes(), bytes.as_slice()])
+        .collect();
     clear(&work)?;
     let package = work.join(format!("pkg-{}", hash(&contents)));
     for (name, bytes) in &files {
         write(&package.join(name), bytes)?;
     }
-    write(&work.join("made-from"), source.as_bytes())?;
+    fs::write(work.join("made-from"), &source)?;
     if site.exists() {
         fs::remove_dir_all(&site).context("the old package cannot be removed")?;
     }
@@ -73,7 +80,9 @@ fn bind(module: Vec<u8>, work: &Path) -> Result<Vec<(String, Vec<u8>)>> {
         .remove_name_section(true)
         .remove_producers_section(true)
         .generate(&out)
-        .context("the bindings could not be made: is the library of the same version as the crate?")?;
+        .context(
+            "the bindings could not be made: is the library of the same version as the crate?",
+        )?;
     let mut files = Vec::new();
     collect(&out, "", &mut files)?;
     Ok(files)
@@ -103,7 +112,10 @@ fn optimise(wasm_opt: &Path, files: &mut [(String, Vec<u8>)], work: &Path) -> Re
             .arg("-o")
             .arg(&after)
             .run("look at what wasm-opt says above")?;
-        say(&format!("{name}: {} KiB before wasm-opt", bytes.len() >> 10));
+        say(&format!(
+            "{name}: {} KiB before wasm-opt",
+            bytes.len() >> 10
+        ));
         *bytes = fs::read(after)?;
     }
     Ok(())
@@ -115,14 +127,18 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes)?;
     let named = |suffix: &str| PathBuf::from(format!("{}.{suffix}", path.display()));
     let mut brotli = Vec::new();
-    let parameters = brotli::enc::BrotliEncoderParams { quality: 11, lgwin: 22, ..Default::default() };
+    let parameters = brotli::enc::BrotliEncoderParams {
+        quality: 11,
+        lgwin: 22,
+        ..Default::default()
+    };
     brotli::BrotliCompress(&mut &bytes[..], &mut brotli, &parameters)?;
     fs::write(named("br"), &brotli)?;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(bytes)?;
     let gzip = gzip.finish()?;
     fs::write(named("gz"), &gzip)?;
-    if let Some(name) = path.file_name().filter(|name| *name != "made-from") {
+    if let Some(name) = path.file_name() {
         say(&format!(
             "{}: {} KiB, {} KiB as brotli, {} KiB as gzip",
             name.to_string_lossy(),
@@ -162,7 +178,8 @@ fn style() -> Result<String> {
 
 fn clear(folder: &Path) -> Result<()> {
     if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("{} cannot be removed", folder.display()))?;
+        fs::remove_dir_all(folder)
+            .with_context(|| format!("{} cannot be removed", folder.display()))?;
     }
     fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))
 }
@@ -174,5 +191,10 @@ fn hash(parts: &[&[u8]]) -> String {
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     }
-    digest.finalize().iter().take(8).map(|octet| format!("{octet:02x}")).collect()
+    digest
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|octet| format!("{octet:02x}"))
+        .collect()
 }

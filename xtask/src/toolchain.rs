@@ -25,7 +25,9 @@ const FORCE: &str = "SARANGBANG_WASM_TOOLCHAIN";
 pub(crate) fn build_client() -> Result<PathBuf> {
     let forced = std::env::var(FORCE).is_ok_and(|way| way == "debian");
     if !forced && has_std() {
-        say(&format!("building the web client (the std of {WASM} is there)"));
+        say(&format!(
+            "building the web client (the std of {WASM} is there)"
+        ));
         return build_with_std();
     }
     if !forced && add_std() {
@@ -34,7 +36,9 @@ pub(crate) fn build_client() -> Result<PathBuf> {
     }
     if is_debian_12_as_root() {
         install_debian_toolchain()?;
-        say("building the web client with Debian's compiler, std included: a few minutes the first time");
+        say(
+            "building the web client with Debian's compiler, std included: a few minutes the first time",
+        );
         return build_with_debian();
     }
     bail!(
@@ -47,7 +51,9 @@ pub(crate) fn build_client() -> Result<PathBuf> {
 /// Whether the compiler on the PATH has the std of the target.
 pub(crate) fn has_std() -> bool {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let folder = Step::new(rustc).args(["--print", "target-libdir", "--target", WASM]).output();
+    let folder = Step::new(rustc)
+        .args(["--print", "target-libdir", "--target", WASM])
+        .output();
     folder.is_some_and(|folder| Path::new(&folder).is_dir())
 }
 
@@ -68,21 +74,27 @@ pub(crate) fn component(name: &str) -> Result<()> {
     }
     say(&format!("asking rustup for {name}"));
     let advice = format!("install {name} for this toolchain");
-    Step::new("rustup").args(["component", "add", name]).run(&advice)
+    Step::new("rustup")
+        .args(["component", "add", name])
+        .run(&advice)
 }
 
 /// Whether this is Debian 12, and we may install packages.
 pub(crate) fn is_debian_12_as_root() -> bool {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let has = |line: &str| release.lines().any(|known| known == line);
-    has("ID=debian") && has("VERSION_ID=\"12\"") && Step::new("id").arg("-u").output().as_deref() == Some("0")
+    has("ID=debian")
+        && has("VERSION_ID=\"12\"")
+        && Step::new("id").arg("-u").output().as_deref() == Some("0")
 }
 
 /// Installs packages of Debian.
 pub(crate) fn install_packages(names: &[&str]) -> Result<()> {
     say(&format!("installing {} from Debian", names.join(", ")));
     let advice = "look at what apt says above; the machine needs to reach a Debian mirror";
-    Step::new("apt-get").args(["update", "--quiet", "--quiet"]).run(advice)?;
+    Step::new("apt-get")
+        .args(["update", "--quiet", "--quiet"])
+        .run(advice)?;
     Step::new("apt-get")
         .args(["install", "--yes", "--quiet", "--no-install-recommends"])
         .args(names)
@@ -113,16 +125,25 @@ fn install_debian_toolchain() -> Result<()> {
 }
 
 fn has_debian_source() -> bool {
-    let sysroot = Step::new("/usr/bin/rustc").args(["--print", "sysroot"]).output();
+    let sysroot = Step::new("/usr/bin/rustc")
+        .args(["--print", "sysroot"])
+        .output();
     sysroot.is_some_and(|sysroot| {
-        Path::new(&sysroot).join("lib/rustlib/src/rust/library/std/Cargo.toml").exists()
+        Path::new(&sysroot)
+            .join("lib/rustlib/src/rust/library/std/Cargo.toml")
+            .exists()
     })
 }
 
 /// The linker of the LLVM that Debian's compiler was built with.
 fn linker() -> Result<String> {
-    let version = Step::new("/usr/bin/rustc").arg("-vV").output().unwrap_or_default();
-    let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "));
+    let version = Step::new("/usr/bin/rustc")
+        .arg("-vV")
+        .output()
+        .unwrap_or_default();
+    let llvm = version
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "));
     match llvm.and_then(|llvm| llvm.split('.').next()) {
         Some(major) => Ok(format!("wasm-ld-{major}")),
         None => bail!("/usr/bin/rustc does not say which LLVM it has; reinstall rustc-web"),
@@ -160,5 +181,9 @@ fn client_arguments() -> [&'static str; 11] {
 }
 
 fn module_in(folder: &Path) -> PathBuf {
-    root().join(folder).join(WASM).join(PROFILE).join("client.wasm")
+    root()
+        .join(folder)
+        .join(WASM)
+        .join(PROFILE)
+        .join("client.wasm")
 }
