@@ -103,29 +103,6 @@ test("a message whose receipt was lost is stored once", async ({ server, talker 
   expect(await said(server, room)).toEqual(["한 번만"]);
 });
 
-test("who was away for long is told to have left, and to be back", async ({ server, cut, talker }) => {
-  const room = await makeRoom(server, "오래");
-  const there = await (await talker("철수")).enter(room);
-  const away = await (await talker("영희", { at: cut.address })).enter(room);
-  await expect(there.notices).toHaveText(["철수님이 입장하였습니다.", "영희님이 입장하였습니다."]);
-  cut.cut();
-  await away.is("offline");
-  // The server's grace for coming back is ten seconds.
-  await expect(there.notices.last()).toHaveText("영희님이 퇴장하였습니다.", { timeout: 30_000 });
-  await cut.join();
-  await away.is("online");
-  await away.say("돌아왔어요");
-  await there.sees(["돌아왔어요"]);
-  await expect(there.notices).toHaveText([
-    "철수님이 입장하였습니다.",
-    "영희님이 입장하였습니다.",
-    "영희님이 퇴장하였습니다.",
-    "영희님이 입장하였습니다.",
-  ]);
-  const participants = await fetch(`${server.address}/chat/room/${room.roomId}/participants`);
-  expect(await participants.json()).toEqual(expect.arrayContaining([{ sender: "영희" }, { sender: "철수" }]));
-});
-
 test("what was written in a room is sent though one has gone to the list", async ({ server, cut, talker }) => {
   const room = await makeRoom(server, "두고 온 말");
   const there = await (await talker("철수")).enter(room);
