@@ -56,6 +56,12 @@ pub(crate) async fn room(id: RoomId) -> Result<Option<RoomPage>, Unread> {
     Ok(Some(RoomPage { room, messages }))
 }
 
+/// Reads what was said in a room before the message `seq`, oldest first.
+pub(crate) async fn messages_before(id: RoomId, seq: u64) -> Result<Vec<ChatMessage>, Unread> {
+    let path = format!("/chat/room/{id}/messages?before={seq}&limit={MESSAGES_SHOWN}");
+    read(&path).await?.ok_or(Unread)
+}
+
 async fn read<T: FromJson>(path: &str) -> Result<Option<T>, Unread> {
     let response = Request::get(path).send().await.map_err(|_| Unread)?;
     match response.status() {

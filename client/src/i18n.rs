@@ -164,6 +164,10 @@ impl Language {
         self.pick("다시 보내기", "Send again")
     }
 
+    pub(crate) fn earlier_messages(self) -> &'static str {
+        self.pick("이전 메시지 보기", "Earlier messages")
+    }
+
     pub(crate) fn new_messages(self) -> &'static str {
         self.pick("새 메시지", "New messages")
     }
@@ -183,6 +187,13 @@ impl Language {
         self.pick(
             "지금은 불러올 수 없습니다. 잠시 뒤에 새로 고쳐 주세요.",
             "This cannot be loaded right now. Please reload in a moment.",
+        )
+    }
+
+    pub(crate) fn unread(self) -> &'static str {
+        self.pick(
+            "불러오지 못했습니다. 다시 눌러 주세요.",
+            "They could not be loaded. Please try again.",
         )
     }
 
@@ -217,7 +228,7 @@ impl Language {
     }
 
     pub(crate) fn name_chip_unset(self) -> &'static str {
-        self.pick("이름 정하기", "Set name")
+        self.pick("이름 정하기", "Name")
     }
 
     pub(crate) fn ok(self) -> &'static str {

@@ -116,6 +116,21 @@ pub(crate) fn rows(room: RoomId, me: Option<&Sender>, zone: Zone) -> Option<Vec<
     .flatten()
 }
 
+/// The `seq` before which a room has more to read; nothing where all of it is here.
+pub(crate) fn first_seq(room: RoomId) -> Option<u64> {
+    with(|line| line.find(room)?.conversation.timeline.first_seq()).flatten()
+}
+
+/// Puts what was said earlier before what is shown of a room.
+pub(crate) fn prepend(room: RoomId, older: Vec<ChatMessage>) {
+    with(|line| {
+        let open = line.find(room)?;
+        open.conversation.timeline.prepend(older);
+        open.raise();
+        Some(())
+    });
+}
+
 fn with<R>(act: impl FnOnce(&mut Line) -> R) -> Option<R> {
     LINE.with_borrow_mut(|line| line.as_mut().map(act))
 }

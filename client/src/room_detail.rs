@@ -1,6 +1,6 @@
 //! A room: its conversation, and the composer.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use leptos::{
     either::{EitherOf3, EitherOf4},
@@ -12,7 +12,7 @@ use shared::chat::{InvalidText, MessageId, MessageType, RoomId, Text};
 use wasm_bindgen::JsCast;
 
 use crate::{
-    api::RoomPage,
+    api::{self, RoomPage, Unread},
     app::House,
     i18n::Language,
     line,
@@ -21,6 +21,12 @@ use crate::{
     time::{self as times, Zone},
     timeline::{Delivery, Key, Local, Row, Talk, Timeline},
 };
+
+/// Who scrolls this near to the oldest message is shown earlier ones; in pixels.
+const EARLIER_WITHIN: i32 = 400;
+
+/// How long assistive technology is given to see that earlier messages are nothing new.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Who is this near to the newest message follows it; in pixels.
 const FOLLOW_WITHIN: i32 = 48;
@@ -52,6 +58,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
     let changed = RwSignal::new(0_u32);
     let scroller = NodeRef::<html::Div>::new();
     let unseen = RwSignal::new(false);
+    let earlier = Earlier::new(id, scroller);
     let messages = StoredValue::new(Some(messages));
     Effect::new(move || {
         line::start(house);
@@ -66,6 +73,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
         if let Some(rows) = line::rows(id, me.as_ref(), Zone::Browser) {
             let follows = scroller.get_untracked().is_none_or(|log| is_at_end(&log));
             let grown = show(shown, rows);
+            earlier.from.set(line::first_seq(id));
             if grown && !follows {
                 unseen.set(true);
             }
@@ -78,8 +86,14 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
         unseen.set(false);
     };
     let scrolled = move |_| {
-        if scroller.get_untracked().is_some_and(|log| is_at_end(&log)) {
+        let Some(log) = scroller.get_untracked() else {
+            return;
+        };
+        if is_at_end(&log) {
             unseen.set(false);
+        }
+        if is_near_beginning(&log) && !earlier.failed.get_untracked() {
+            earlier.load();
         }
     };
     let leave = move |_| {
@@ -112,11 +126,30 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                             .is_empty()
                             .then(|| view! { <p class="hint log-empty">{language.empty_room()}</p> })
                     }}
+                    <div class="earlier" hidden=move || earlier.from.get().is_none()>
+                        <button
+                            class="button button-quiet"
+                            type="button"
+                            aria-disabled=move || earlier.loading.get().to_string()
+                            on:click=move |_| {
+                                earlier.load();
+                                // The button may go; what it brings is what one reads on in.
+                                if let Some(log) = scroller.get_untracked() {
+                                    let _ = log.focus();
+                                }
+                            }
+                        >
+                            {language.earlier_messages()}
+                        </button>
+                        <p class="wrong" role="alert" hidden=move || !earlier.failed.get()>
+                            {language.unread()}
+                        </p>
+                    </div>
                     <div
                         id="messageArea"
                         class="log"
                         role="log"
-                        aria-live="polite"
+                        aria-live=move || if earlier.loading.get() { "off" } else { "polite" }
                         aria-label=language.messages()
                     >
                         <For
@@ -137,6 +170,65 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
             </div>
             <Composer room=id said=Callback::new(move |()| to_end()) />
         </div>
+    }
+}
+
+/// What was said before what is shown, read on demand.
+#[derive(Clone, Copy)]
+struct Earlier {
+    room: RoomId,
+    scroller: NodeRef<html::Div>,
+    /// The `seq` before which there is more; none where there is nothing, or before hydration.
+    from: RwSignal<Option<u64>>,
+    /// From the request until what came is in the page and known to be nothing new.
+    loading: RwSignal<bool>,
+    failed: RwSignal<bool>,
+}
+
+impl Earlier {
+    fn new(room: RoomId, scroller: NodeRef<html::Div>) -> Self {
+        Earlier {
+            room,
+            scroller,
+            from: RwSignal::new(None),
+            loading: RwSignal::new(false),
+            failed: RwSignal::new(false),
+        }
+    }
+
+    fn load(self) {
+        let Some(seq) = self
+            .from
+            .get_untracked()
+            .filter(|_| !self.loading.get_untracked())
+        else {
+            return;
+        };
+        self.loading.set(true);
+        leptos::task::spawn_local(async move {
+            let messages = api::messages_before(self.room, seq).await;
+            // The room may have been left meanwhile, and its signals with it.
+            self.failed.try_set(messages.is_err());
+            let loaded = move || {
+                self.loading.try_set(false);
+            };
+            match messages {
+                Ok(messages) => {
+                    // Counted from the end, so that it stays though more is above; rows that are put
+                    // in anew on their way down are nothing that the browser could hold on to.
+                    let log = self.scroller.get_untracked();
+                    let top = log.as_ref().map(|log| log.scroll_top());
+                    line::prepend(self.room, messages);
+                    request_animation_frame(move || {
+                        if let (Some(log), Some(top)) = (log, top) {
+                            log.set_scroll_top(top);
+                        }
+                    });
+                    set_timeout(loaded, QUIET);
+                }
+                Err(Unread) => loaded(),
+            }
+        });
     }
 }
 
@@ -330,16 +422,18 @@ fn aside_view(
     }
 }
 
-/// Shows these rows; what is shown already is changed in place. Gives whether rows came in.
+/// Shows these rows; what is shown already is changed in place. Gives whether newer ones came in.
 fn show(shown: RwSignal<Vec<Shown>>, rows: Vec<(Key, Row)>) -> bool {
     let before = shown.get_untracked();
     let known: HashMap<Key, &ArcRwSignal<Row>> =
         before.iter().map(|shown| (shown.key, &shown.row)).collect();
     let mut grown = false;
+    let mut is_before_all = !before.is_empty();
     let after: Vec<_> = rows
         .into_iter()
         .map(|(key, row)| match known.get(&key) {
             Some(&signal) => {
+                is_before_all = false;
                 if *signal.read_untracked() != row {
                     signal.set(row);
                 }
@@ -349,7 +443,7 @@ fn show(shown: RwSignal<Vec<Shown>>, rows: Vec<(Key, Row)>) -> bool {
                 }
             }
             None => {
-                grown = true;
+                grown |= !is_before_all;
                 Shown {
                     key,
                     row: ArcRwSignal::new(row),
@@ -370,6 +464,11 @@ fn show(shown: RwSignal<Vec<Shown>>, rows: Vec<(Key, Row)>) -> bool {
 /// In the reversed scroller 0 is the end, and what lies before it is negative.
 fn is_at_end(log: &web_sys::HtmlElement) -> bool {
     log.scroll_top().abs() <= FOLLOW_WITHIN
+}
+
+/// Whether little is left above of what is shown.
+fn is_near_beginning(log: &web_sys::HtmlElement) -> bool {
+    log.scroll_height() - log.client_height() - log.scroll_top().abs() <= EARLIER_WITHIN
 }
 
 /// The first visible character of a name; the style makes it a capital.

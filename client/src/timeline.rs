@@ -10,8 +10,8 @@ use time::{Date, OffsetDateTime};
 
 use crate::api::Problem;
 
-/// The most stored messages that a page keeps: past it the oldest are let go, so that a tab that
-/// stays open for weeks does not grow without bound.
+/// The most stored messages that a page keeps by itself: past it the oldest are let go, so that a
+/// tab that stays open for weeks does not grow without bound.
 const STORED_MAX: usize = 2_000;
 
 /// The messages of one room as this page knows them.
@@ -100,6 +100,25 @@ impl Timeline {
     /// The `seq` from which on messages are unknown: the offset to subscribe at.
     pub(crate) fn next_seq(&self) -> u64 {
         self.last_seq + 1
+    }
+
+    /// The `seq` before which the room has more to read; none where all of it is here.
+    pub(crate) fn first_seq(&self) -> Option<u64> {
+        let first = self.stored.front()?.seq;
+        (first > 1).then_some(first)
+    }
+
+    /// Takes what was said before all that is known, oldest first.
+    pub(crate) fn prepend(&mut self, older: Vec<ChatMessage>) {
+        for message in older.into_iter().rev() {
+            if self
+                .stored
+                .front()
+                .is_none_or(|first| message.seq < first.seq)
+            {
+                self.stored.push_front(message);
+            }
+        }
     }
 
     /// Takes a message from the log; one that is known already changes nothing.
@@ -401,6 +420,24 @@ mod tests {
         };
         assert_eq!(rows(1), rows(1));
         assert_ne!(rows(1), rows(2));
+    }
+
+    #[test]
+    fn what_was_said_before_is_put_before_once() {
+        let mut timeline = Timeline::new(vec![talk(4, "a", 0)]);
+        assert_eq!(timeline.first_seq(), Some(4));
+        let older = vec![talk(2, "a", 0), talk(3, "b", 0), talk(4, "a", 0)];
+        timeline.prepend(older.clone());
+        timeline.prepend(older);
+        let seqs = |timeline: &Timeline| -> Vec<u64> {
+            timeline.stored.iter().map(|message| message.seq).collect()
+        };
+        assert_eq!(seqs(&timeline), [2, 3, 4]);
+        timeline.receive(talk(5, "a", 0));
+        timeline.prepend(vec![talk(1, "b", 0)]);
+        assert_eq!(seqs(&timeline), [1, 2, 3, 4, 5]);
+        assert_eq!(timeline.first_seq(), None);
+        assert_eq!(timeline.next_seq(), 6);
     }
 
     #[test]
