@@ -26,7 +26,7 @@ use crate::{
     name::Ask,
     room_list::Rooms,
     time::Zone,
-    timeline::{Key, Row},
+    timeline::Part,
 };
 
 const PATH: &str = "/ws/chat";
@@ -105,7 +105,7 @@ pub(crate) fn rename(sender: &Sender) {
 }
 
 /// What to show of a room; nothing where it is not open.
-pub(crate) fn rows(room: RoomId, me: Option<&Sender>, zone: Zone) -> Option<Vec<(Key, Row)>> {
+pub(crate) fn rows(room: RoomId, me: Option<&Sender>, zone: Zone) -> Option<Vec<Part>> {
     with(|line| {
         let open = line
             .rooms_open

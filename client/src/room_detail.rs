@@ -19,7 +19,7 @@ use crate::{
     name::Ask,
     place::{self, ROOMS_PATH},
     time::{self as times, Zone},
-    timeline::{Delivery, Key, Local, Row, Talk, Timeline},
+    timeline::{Delivery, Key, Local, NEWEST_PART, Part, Row, Talk, Timeline},
 };
 
 /// Who scrolls this near to the oldest message is shown earlier ones; in pixels.
@@ -44,6 +44,13 @@ struct Shown {
     row: ArcRwSignal<Row>,
 }
 
+/// A part that is shown.
+#[derive(Clone)]
+struct ShownPart {
+    key: u64,
+    rows: ArcRwSignal<Vec<Shown>>,
+}
+
 /// The page of one room.
 #[component]
 pub(crate) fn Room(page: RoomPage) -> impl IntoView {
@@ -53,12 +60,12 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
     let id = room.room_id;
     // First as the server rendered it: by a fixed clock, and for nobody in particular.
     let rows = Timeline::new(messages.clone()).rows(None, |at| Zone::Fixed(language).local(at));
-    let shown = RwSignal::new(Vec::<Shown>::new());
+    let shown = RwSignal::new(Vec::<ShownPart>::new());
     show(shown, rows);
     let changed = RwSignal::new(0_u32);
     let scroller = NodeRef::<html::Div>::new();
     let unseen = RwSignal::new(false);
-    let earlier = Earlier::new(id, scroller);
+    let earlier = Earlier::new(id);
     let messages = StoredValue::new(Some(messages));
     Effect::new(move || {
         line::start(house);
@@ -123,7 +130,8 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                     {move || {
                         shown
                             .read()
-                            .is_empty()
+                            .iter()
+                            .all(|part| part.rows.read().is_empty())
                             .then(|| view! { <p class="hint log-empty">{language.empty_room()}</p> })
                     }}
                     <div class="earlier" hidden=move || earlier.from.get().is_none()>
@@ -154,8 +162,16 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                     >
                         <For
                             each=move || shown.get()
-                            key=|shown| shown.key
-                            children=move |shown| row_view(id, language, shown)
+                            key=|part| part.key
+                            children=move |part| {
+                                view! {
+                                    <For
+                                        each=move || part.rows.get()
+                                        key=|shown| shown.key
+                                        children=move |shown| row_view(id, language, shown)
+                                    />
+                                }
+                            }
                         />
                     </div>
                 </div>
@@ -177,7 +193,6 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
 #[derive(Clone, Copy)]
 struct Earlier {
     room: RoomId,
-    scroller: NodeRef<html::Div>,
     /// The `seq` before which there is more; none where there is nothing, or before hydration.
     from: RwSignal<Option<u64>>,
     /// From the request until what came is in the page and known to be nothing new.
@@ -186,10 +201,9 @@ struct Earlier {
 }
 
 impl Earlier {
-    fn new(room: RoomId, scroller: NodeRef<html::Div>) -> Self {
+    fn new(room: RoomId) -> Self {
         Earlier {
             room,
-            scroller,
             from: RwSignal::new(None),
             loading: RwSignal::new(false),
             failed: RwSignal::new(false),
@@ -214,16 +228,7 @@ impl Earlier {
             };
             match messages {
                 Ok(messages) => {
-                    // Counted from the end, so that it stays though more is above; rows that are put
-                    // in anew on their way down are nothing that the browser could hold on to.
-                    let log = self.scroller.get_untracked();
-                    let top = log.as_ref().map(|log| log.scroll_top());
                     line::prepend(self.room, messages);
-                    request_animation_frame(move || {
-                        if let (Some(log), Some(top)) = (log, top) {
-                            log.set_scroll_top(top);
-                        }
-                    });
                     set_timeout(loaded, QUIET);
                 }
                 Err(Unread) => loaded(),
@@ -423,42 +428,60 @@ fn aside_view(
 }
 
 /// Shows these rows; what is shown already is changed in place. Gives whether newer ones came in.
-fn show(shown: RwSignal<Vec<Shown>>, rows: Vec<(Key, Row)>) -> bool {
+fn show(shown: RwSignal<Vec<ShownPart>>, parts: Vec<Part>) -> bool {
     let before = shown.get_untracked();
-    let known: HashMap<Key, &ArcRwSignal<Row>> =
-        before.iter().map(|shown| (shown.key, &shown.row)).collect();
-    let mut grown = false;
-    let mut is_before_all = !before.is_empty();
-    let after: Vec<_> = rows
-        .into_iter()
-        .map(|(key, row)| match known.get(&key) {
-            Some(&signal) => {
-                is_before_all = false;
-                if *signal.read_untracked() != row {
-                    signal.set(row);
-                }
-                Shown {
-                    key,
-                    row: signal.clone(),
-                }
-            }
-            None => {
-                grown |= !is_before_all;
-                Shown {
-                    key,
-                    row: ArcRwSignal::new(row),
-                }
-            }
-        })
-        .collect();
-    if before
+    let rows_before: Vec<Vec<Shown>> = before
         .iter()
-        .map(|shown| shown.key)
-        .ne(after.iter().map(|shown| shown.key))
-    {
+        .map(|part| part.rows.get_untracked())
+        .collect();
+    let known: HashMap<Key, &ArcRwSignal<Row>> = rows_before
+        .iter()
+        .flatten()
+        .map(|shown| (shown.key, &shown.row))
+        .collect();
+    let mut is_newer = false;
+    let mut after = Vec::with_capacity(parts.len());
+    for (key, rows) in parts {
+        let rows: Vec<Shown> = rows
+            .into_iter()
+            .map(|(row_key, row)| match known.get(&row_key) {
+                Some(&signal) => {
+                    if *signal.read_untracked() != row {
+                        signal.set(row);
+                    }
+                    Shown {
+                        key: row_key,
+                        row: signal.clone(),
+                    }
+                }
+                None => {
+                    is_newer |= key == NEWEST_PART;
+                    Shown {
+                        key: row_key,
+                        row: ArcRwSignal::new(row),
+                    }
+                }
+            })
+            .collect();
+        let keys = |rows: &[Shown]| rows.iter().map(|shown| shown.key).collect::<Vec<_>>();
+        match before.iter().position(|part| part.key == key) {
+            Some(at) => {
+                if keys(&rows) != keys(&rows_before[at]) {
+                    before[at].rows.set(rows);
+                }
+                after.push(before[at].clone());
+            }
+            None => after.push(ShownPart {
+                key,
+                rows: ArcRwSignal::new(rows),
+            }),
+        }
+    }
+    let same = |(a, b): (&ShownPart, &ShownPart)| a.key == b.key;
+    if before.len() != after.len() || !before.iter().zip(&after).all(same) {
         shown.set(after);
     }
-    grown
+    is_newer
 }
 
 /// In the reversed scroller 0 is the end, and what lies before it is negative.

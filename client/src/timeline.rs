@@ -18,6 +18,8 @@ const STORED_MAX: usize = 2_000;
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
     stored: VecDeque<ChatMessage>,
+    /// Where what was put before begins anew: the `seq` that was the first then, oldest first.
+    breaks: VecDeque<u64>,
     own: Vec<Own>,
     last_seq: u64,
 }
@@ -41,6 +43,9 @@ pub(crate) enum Delivery {
     Failed(Problem),
 }
 
+/// The key of the part that grows at its end; there is always one.
+pub(crate) const NEWEST_PART: u64 = u64::MAX;
+
 /// Tells the rows of a room apart, for as long as they are shown.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Key {
@@ -49,6 +54,10 @@ pub(crate) enum Key {
     /// This message.
     Message(MessageId),
 }
+
+/// Rows that came together, by a key that they keep. What is put before the others is a part of its
+/// own, so that the page need not touch the rows that it shows already.
+pub(crate) type Part = (u64, Vec<(Key, Row)>);
 
 /// One line of the room.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -92,6 +101,7 @@ impl Timeline {
         let last_seq = messages.last().map_or(0, |message| message.seq);
         Timeline {
             stored: messages.into(),
+            breaks: VecDeque::new(),
             own: Vec::new(),
             last_seq,
         }
@@ -110,6 +120,9 @@ impl Timeline {
 
     /// Takes what was said before all that is known, oldest first.
     pub(crate) fn prepend(&mut self, older: Vec<ChatMessage>) {
+        self.breaks
+            .extend(self.stored.front().map(|first| first.seq));
+        self.breaks.make_contiguous().sort_unstable();
         for message in older.into_iter().rev() {
             if self
                 .stored
@@ -169,7 +182,8 @@ impl Timeline {
         self.own.iter().filter(|own| own.state == Delivery::Sending)
     }
 
-    /// What to show. `me` is the reader; `local` puts a moment into the reader's time.
+    /// What to show, the oldest part first. `me` is the reader; `local` puts a moment into the reader's
+    /// time.
     ///
     /// Messages of one sender within one minute are a run: face and name at its first, the time at
     /// its last. A notice or a new day ends a run.
@@ -177,9 +191,13 @@ impl Timeline {
         &self,
         me: Option<&Sender>,
         local: impl Fn(OffsetDateTime) -> OffsetDateTime,
-    ) -> Vec<(Key, Row)> {
+    ) -> Vec<Part> {
         let mut rows = Rows::default();
+        let mut breaks = self.breaks.iter().copied().peekable();
         for message in &self.stored {
+            while let Some(seq) = breaks.next_if(|&seq| message.seq >= seq) {
+                rows.end_part(seq);
+            }
             let at = local(message.sent_at);
             rows.day(message.id, at.date());
             match message.kind {
@@ -214,7 +232,7 @@ impl Timeline {
                 state: own.state.clone(),
             });
         }
-        rows.rows
+        rows.finish()
     }
 
     fn mark(&mut self, id: MessageId, state: Delivery) {
@@ -227,6 +245,8 @@ impl Timeline {
 #[derive(Default)]
 struct Rows {
     rows: Vec<(Key, Row)>,
+    /// The key of each part, and where it ends.
+    ends: Vec<(u64, usize)>,
     date: Option<Date>,
     seen: HashSet<Key>,
 }
@@ -249,6 +269,25 @@ impl Rows {
             previous.closes_run = false;
         }
         self.push(Key::Message(talk.id), Row::Talk(talk));
+    }
+
+    /// Ends a part: what follows is of the next.
+    fn end_part(&mut self, key: u64) {
+        self.ends.push((key, self.rows.len()));
+    }
+
+    fn finish(mut self) -> Vec<Part> {
+        self.end_part(NEWEST_PART);
+        let mut rows = self.rows.into_iter();
+        let mut start = 0;
+        let parts = self.ends.into_iter().map(|(key, end)| {
+            let part = rows.by_ref().take(end - start).collect();
+            start = end;
+            (key, part)
+        });
+        parts
+            .filter(|(key, part): &Part| *key == NEWEST_PART || !part.is_empty())
+            .collect()
     }
 
     /// A key shown twice would break the page, so a log that repeats an id loses the repeat.
@@ -301,6 +340,7 @@ mod tests {
         timeline
             .rows(Some(&me), |at| at)
             .into_iter()
+            .flat_map(|(_, part)| part)
             .map(|(_, row)| match row {
                 Row::Day(date) => format!("-- {date}"),
                 Row::Notice { sender, .. } => format!("* {sender}"),
@@ -416,7 +456,8 @@ mod tests {
         let timeline = Timeline::new(vec![talk(1, "a", 0)]);
         let rows = |hours| {
             let offset = time::UtcOffset::from_hms(hours, 0, 0).unwrap();
-            timeline.rows(None, |at| at.to_offset(offset)).pop()
+            let newest = timeline.rows(None, |at| at.to_offset(offset)).pop();
+            newest.and_then(|(_, mut part)| part.pop())
         };
         assert_eq!(rows(1), rows(1));
         assert_ne!(rows(1), rows(2));
@@ -438,6 +479,10 @@ mod tests {
         assert_eq!(seqs(&timeline), [1, 2, 3, 4, 5]);
         assert_eq!(timeline.first_seq(), None);
         assert_eq!(timeline.next_seq(), 6);
+        // One run, in three parts that keep their keys.
+        let parts = timeline.rows(None, |at| at);
+        let lengths: Vec<_> = parts.iter().map(|(key, part)| (*key, part.len())).collect();
+        assert_eq!(lengths, [(2, 2), (4, 2), (NEWEST_PART, 2)]);
     }
 
     #[test]
