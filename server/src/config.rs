@@ -84,6 +84,39 @@ pub struct Config {
     #[arg(long, env = "SARANGBANG_SUBSCRIPTIONS_MAX", default_value_t = 128)]
     pub subscriptions_max: usize,
 
+    /// Whether plain destinations (/topic/…, /queue/…) are open to everybody
+    #[arg(
+        long,
+        env = "SARANGBANG_PLAIN_DESTINATIONS",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub plain_destinations: bool,
+
+    /// The largest prefetch-count of a subscription
+    #[arg(long, env = "SARANGBANG_PREFETCH_MAX", default_value_t = 1_000)]
+    pub prefetch_max: u16,
+
+    /// The most open transactions of a session
+    #[arg(long, env = "SARANGBANG_TRANSACTIONS_MAX", default_value_t = 16)]
+    pub transactions_max: usize,
+
+    /// The most frames in one transaction
+    #[arg(
+        long,
+        env = "SARANGBANG_TRANSACTION_FRAMES_MAX",
+        default_value_t = 1_000
+    )]
+    pub transaction_frames_max: usize,
+
+    /// The most bytes in one transaction
+    #[arg(
+        long,
+        env = "SARANGBANG_TRANSACTION_BYTES_MAX",
+        default_value_t = 1_048_576
+    )]
+    pub transaction_bytes_max: usize,
+
     /// The most bytes of what is not stored that wait for one slow reader
     #[arg(
         long,

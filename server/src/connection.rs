@@ -23,7 +23,8 @@ use uuid::Uuid;
 
 use self::cursor::{Page, Subscriptions};
 pub(crate) use self::hub::{Hub, Settings};
-use crate::chat::{Chat, Checked, Refusal};
+use crate::chat::plain::Reader;
+use crate::chat::{About, Chat, Checked, Refusal};
 use crate::log::tail::lock;
 use crate::log::{Done, Origin, Outcome, Signal};
 
@@ -53,6 +54,8 @@ pub(crate) trait Transport {
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input>;
     /// Adds one STOMP frame, given in pieces, or one line feed, to what is to be written.
     fn push(&mut self, frame: &[&[u8]]);
+    /// The same for a frame that is not UTF-8.
+    fn push_binary(&mut self, frame: &[&[u8]]);
     /// Writes one STOMP frame, given in pieces, as this transport sends it.
     fn frame(frame: &[&[u8]], out: &mut Vec<u8>);
     /// Adds what [`Transport::frame`] wrote, without a copy of it.
@@ -80,7 +83,7 @@ pub(crate) struct Mailbox {
 enum Reply {
     Sent {
         ticket: Ticket,
-        destination: String,
+        about: About,
         outcome: Outcome,
     },
     Page(Page),
@@ -93,10 +96,9 @@ impl Mailbox {
     }
 }
 
-/// A SEND that must wait: for its turn by the rate, or for room in the log.
+/// A SEND or COMMIT that must wait: for its turn by the rate, or for room in the log.
 struct Held {
     ticket: Ticket,
-    destination: String,
     checked: Checked,
     done: Option<Done>,
     /// Chat messages of it that the rate has not let through yet.
@@ -146,7 +148,11 @@ pub(crate) async fn run<T: Transport + Unpin + 'static>(
             session: number,
             guest,
         },
-        subscriptions: Subscriptions::new(Arc::clone(&chat), Arc::clone(&mailbox)),
+        subscriptions: {
+            let signal = Arc::clone(&mailbox.signal);
+            let reader = Arc::new(Reader::new(signal, settings.slow_reader_bytes_max));
+            Subscriptions::new(Arc::clone(&chat), Arc::clone(&mailbox), reader)
+        },
         chat,
         held: None,
         rate: settings.message_rate.map(|rate| {
@@ -176,7 +182,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                 self.session
                     .close(1012, "the server is going down; connect again in a moment");
             }
-            self.take_replies(now);
+            self.take_replies();
             let mut busy = self.read(cx, now);
             self.run_session(now);
             if self.is_done() {
@@ -201,29 +207,31 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
 
     /// Whether the peer has gone and all that it had sent is done.
     fn is_done(&mut self) -> bool {
-        self.peer_gone && self.held.is_none() && self.closing_until.is_none()
+        self.peer_gone && !self.is_sending() && self.closing_until.is_none()
     }
 
     /// Whether the closing is over, by an answer or by its time.
     fn is_over(&self, now: Instant) -> bool {
         self.closing_until.is_some_and(|until| {
             let flushed = self.peer_gone && self.transport.pending() == 0;
-            (now >= until || flushed) && self.held.is_none()
+            (now >= until || flushed) && !self.is_sending()
         })
     }
 
-    fn take_replies(&mut self, now: Instant) {
+    /// Whether something that came must still be sent on, or waits for what must.
+    fn is_sending(&self) -> bool {
+        self.held.is_some() || self.session.is_committing()
+    }
+
+    fn take_replies(&mut self) {
         let replies = std::mem::take(&mut *lock(&self.mailbox.replies));
         for reply in replies {
             match reply {
                 Reply::Sent {
                     ticket,
-                    destination,
+                    about,
                     outcome,
-                } => match Chat::refusal(&destination, outcome) {
-                    None => self.session.accept(ticket),
-                    Some(refusal) => self.refuse(ticket, refusal, now),
-                },
+                } => self.conclude(ticket, about, outcome),
                 Reply::Page(page) => {
                     if let Err(error) = self.subscriptions.take_page(page) {
                         self.session
@@ -294,7 +302,9 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         if self.session.wants_ping(stomp_now) {
             self.transport.ping();
         }
-        if self.transport.pending() > self.hub.settings().slow_reader_bytes_max {
+        if self.transport.pending() > self.hub.settings().slow_reader_bytes_max
+            || self.subscriptions.have_overflowed()
+        {
             let reason = "slow reader: too much waits that is not stored";
             self.session.close(4500, reason);
         }
@@ -312,34 +322,55 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                 subscription,
                 destination,
                 headers,
-            } => match self.subscriptions.add(subscription, &destination, &headers) {
-                Ok(()) => self.session.accept(ticket),
-                Err(refused) => self
-                    .session
-                    .fail(Some(ticket), refused.message, &refused.detail),
-            },
-            Event::Unsubscribe { subscription } => self.subscriptions.remove(subscription),
-            Event::Send {
-                ticket,
-                destination,
-                body,
-                ..
-            } => match self.chat.check(self.origin, &destination, &body) {
-                Err(refusal) => self.refuse(ticket, refusal, now),
-                Ok(checked) => {
-                    let unpaid = checked.count();
-                    let done = None;
-                    self.held = Some(Held {
-                        ticket,
-                        destination,
-                        checked,
-                        done,
-                        unpaid,
-                        until: None,
-                    });
-                    self.send_held(now);
+            } => {
+                let session = &mut self.session;
+                match self
+                    .subscriptions
+                    .add(session, subscription, &destination, &headers)
+                {
+                    Ok(()) => session.accept(ticket),
+                    Err(refused) => session.fail(Some(ticket), refused.message, &refused.detail),
                 }
-            },
+            }
+            Event::Unsubscribe { subscription } => self.subscriptions.remove(subscription),
+            Event::Settled {
+                subscription,
+                positions,
+                is_nack,
+            } => self.subscriptions.settle(subscription, &positions, is_nack),
+            Event::Send { ticket, sent } => {
+                let checked = self.chat.check(self.origin, &sent);
+                self.hold(ticket, checked, now);
+            }
+            Event::Commit { ticket, sends } => {
+                let checked = self.chat.check_transaction(self.origin, &sends);
+                self.hold(ticket, checked, now);
+            }
+        }
+    }
+
+    /// Sends what was checked, now or as soon as it can.
+    fn hold(&mut self, ticket: Ticket, checked: Result<Checked, Refusal>, now: Instant) {
+        match checked {
+            Err(refusal) => self.refuse(ticket, refusal),
+            Ok(checked) => {
+                self.held = Some(Held {
+                    ticket,
+                    unpaid: checked.count(),
+                    checked,
+                    done: None,
+                    until: None,
+                });
+                self.send_held(now);
+            }
+        }
+    }
+
+    /// Tells the sender what became of what they sent.
+    fn conclude(&mut self, ticket: Ticket, about: About, outcome: Outcome) {
+        match self.chat.conclude(about, outcome) {
+            None => self.session.accept(ticket),
+            Some(refusal) => self.refuse(ticket, refusal),
         }
     }
 
@@ -369,13 +400,17 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             }
         }
         held.until = None;
+        let ticket = held.ticket;
+        if held.checked.count() == 0 {
+            return self.conclude(ticket, held.checked.take_about(), Outcome::Appended);
+        }
         let done = held.done.take().unwrap_or_else(|| {
             let mailbox = Arc::clone(&self.mailbox);
-            let (ticket, destination) = (held.ticket, held.destination.clone());
+            let about = held.checked.take_about();
             Box::new(move |outcome| {
                 mailbox.put(Reply::Sent {
                     ticket,
-                    destination,
+                    about,
                     outcome,
                 })
             })
@@ -391,20 +426,12 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
     }
 
     /// Tells the sender why a SEND was refused (contract, section 3).
-    fn refuse(&mut self, ticket: Ticket, refusal: Refusal, now: Instant) {
+    fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
         let receipt = self.session.receipt_of(ticket).map(str::to_owned);
         let refusal = refusal.with_receipt(receipt.as_deref());
-        let stomp_now = self.stomp_now(now);
         if self.closing_until.is_some() {
-            return;
-        }
-        if self.subscriptions.has_errors() {
-            let encoded = self.subscriptions.encode_error(&refusal);
-            for subscription in self.subscriptions.errors() {
-                if let Some(frame) = self.session.deliver(subscription, &encoded, stomp_now) {
-                    self.transport.push(&frame);
-                }
-            }
+            self.session.pass_over(ticket);
+        } else if self.subscriptions.tell_refusal(&refusal) {
             self.session.pass_over(ticket);
         } else if receipt.is_some() {
             self.session
@@ -436,7 +463,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             Poll::Ready(Ok(())) => {
                 self.taken = self.transport.taken();
                 self.taken_at = now;
-                self.closing_until.is_none() && self.subscriptions.has_more()
+                self.closing_until.is_none() && self.subscriptions.has_more(&self.session)
             }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "the peer's socket is gone");

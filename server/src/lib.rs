@@ -80,6 +80,7 @@ pub async fn serve(
     let chat = Arc::new(Chat {
         log: Arc::clone(&log) as Arc<dyn log::Log>,
         board,
+        plain: config.plain_destinations.then(chat::plain::Plain::default),
     });
     let state = AppState::new(Arc::clone(&chat), Arc::clone(&hub), guests, config);
     let app = app::routes(state);
@@ -129,6 +130,10 @@ fn settings(config: &Config) -> Settings {
             heart_beat,
             connect_timeout: Duration::from_millis(config.connect_timeout_ms),
             subscriptions_max: config.subscriptions_max,
+            prefetch_max: config.prefetch_max,
+            transactions_max: config.transactions_max,
+            transaction_frames_max: config.transaction_frames_max,
+            transaction_bytes_max: config.transaction_bytes_max,
             server: concat!("sarangbang/", env!("CARGO_PKG_VERSION")).to_owned(),
             ..StompConfig::default()
         }),

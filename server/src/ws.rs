@@ -273,6 +273,14 @@ impl Out {
     }
 }
 
+/// Writes a message in one frame, given in pieces.
+fn write_frame(opcode: u8, pieces: &[&[u8]], out: &mut Vec<u8>) {
+    begin(opcode, pieces.iter().map(|piece| piece.len()).sum(), out);
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
+}
+
 /// Writes the beginning of a frame (RFC 6455, section 5.2).
 fn begin(opcode: u8, length: usize, out: &mut Vec<u8>) {
     out.push(0x80 | opcode);
@@ -367,11 +375,14 @@ impl Transport for WebSocket {
         }
     }
 
-    fn frame(frame: &[&[u8]], out: &mut Vec<u8>) {
-        begin(0x1, frame.iter().map(|piece| piece.len()).sum(), out);
-        for piece in frame {
-            out.extend_from_slice(piece);
+    fn push_binary(&mut self, frame: &[&[u8]]) {
+        if !self.closed {
+            write_frame(0x2, frame, self.out.own());
         }
+    }
+
+    fn frame(frame: &[&[u8]], out: &mut Vec<u8>) {
+        write_frame(0x1, frame, out);
     }
 
     fn push_framed(&mut self, frames: Bytes) {

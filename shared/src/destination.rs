@@ -40,6 +40,9 @@ pub enum InvalidDestination {
     /// A room's destination whose room id is no UUID: no such room can exist.
     #[error("there is no such room")]
     NoSuchRoom,
+    /// A pattern, as Spring's simple broker matches it: it would list the rooms of others.
+    #[error("patterns (*, ?, {{…}}) are not offered; name one destination")]
+    Pattern,
     /// It has no known prefix, or a reserved one with no known rest.
     #[error("unknown destination; /topic/chat/…, /app/… and /user/… are the application's")]
     Unknown,
@@ -58,6 +61,9 @@ impl Destination {
             "/topic/chat/rooms" => return Ok(Destination::Rooms),
             "/user/queue/errors" => return Ok(Destination::Errors),
             _ => {}
+        }
+        if text.contains(['*', '?', '{']) {
+            return Err(InvalidDestination::Pattern);
         }
         let room = |id: &str| RoomId::parse(id).ok_or(InvalidDestination::NoSuchRoom);
         if let Some(id) = text.strip_prefix(ROOM_BATCH) {
@@ -151,6 +157,13 @@ mod tests {
             ("/user/x".to_owned(), InvalidDestination::Unknown),
             ("/topic/".to_owned(), InvalidDestination::Unknown),
             ("/exchange/x".to_owned(), InvalidDestination::Unknown),
+            ("/topic/**".to_owned(), InvalidDestination::Pattern),
+            ("/queue/a?".to_owned(), InvalidDestination::Pattern),
+            ("/topic/chat/room/*".to_owned(), InvalidDestination::Pattern),
+            (
+                "/topic/chat/room/{roomId}".to_owned(),
+                InvalidDestination::Pattern,
+            ),
             (String::new(), InvalidDestination::Unknown),
         ] {
             assert_eq!(Destination::parse(&text), Err(expected), "{text}");

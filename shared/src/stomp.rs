@@ -16,7 +16,9 @@ pub mod server;
 #[cfg(test)]
 mod tests;
 
-pub use codec::{DecodeError, Decoder, Limits, NeedsEscape, Received, encode, message_rest};
+pub use codec::{
+    DecodeError, Decoder, Limits, NeedsEscape, Received, encode, message_rest, message_rest_in,
+};
 pub use frame::{Command, Frame, Version};
 pub use header::Headers;
 pub use heartbeat::HeartBeat;

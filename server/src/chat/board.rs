@@ -91,7 +91,7 @@ impl Board {
         state.version += 1;
         let version = state.version;
         let body = serde_json::to_vec(&log::show(room)).expect("a ChatRoom is valid JSON");
-        let encoded = super::encode(&Destination::Rooms, "application/json", version, &body);
+        let encoded = super::encode(&Destination::Rooms, "application/json", &body);
         if let Some(before) = state.rooms.insert(room.id, Announced { version, at: now }) {
             state.announced.remove(&before.version);
         }

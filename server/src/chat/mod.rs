@@ -4,17 +4,20 @@
 //! Presence beyond a session's end, typing and participants are not here yet.
 
 pub(crate) mod board;
+pub(crate) mod plain;
 mod refusal;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shared::chat::{Draft, InvalidDraft, NewMessage, RoomId, RoomName};
+use shared::chat::{Draft, InvalidDraft, MessageId, NewMessage, RoomId, RoomName};
 use shared::destination::{Destination, InvalidDestination};
+use shared::stomp::server::Sent;
 use tokio::sync::oneshot;
 
 pub(crate) use self::board::Board;
-pub(crate) use self::refusal::Refusal;
+use self::plain::{Letter, Plain};
+pub(crate) use self::refusal::{Refusal, SWITCHED_OFF};
 use crate::log::{Done, Full, Log, Origin, Outcome, Record, Room, Signal, StoreError};
 
 /// The most messages in one array sent to `/app/topic/chat/room/{roomId}`.
@@ -26,17 +29,46 @@ pub(crate) struct Chat {
     pub(crate) log: Arc<dyn Log>,
     /// Rooms and their figures, for `/topic/chat/rooms`.
     pub(crate) board: Arc<Board>,
+    /// The plain destinations; `None` where they are switched off.
+    pub(crate) plain: Option<Plain>,
 }
 
-/// A SEND that has been checked, ready for the log.
+/// What a client sends together: a SEND, or all SENDs of a transaction. It has been checked, and is
+/// ready for the log and the plain destinations.
 pub(crate) struct Checked {
     record: Record,
+    about: About,
+}
+
+/// What is told of it once its fate is known.
+pub(crate) struct About {
+    sends: Vec<AboutSend>,
+    is_transaction: bool,
+    letters: Vec<(String, Letter)>,
+}
+
+/// One SEND among those that go together.
+struct AboutSend {
+    destination: String,
+    /// How many of the record's messages are its.
+    messages: usize,
+    is_array: bool,
 }
 
 impl Checked {
     /// How many chat messages it is, for the rate of a session.
     pub(crate) fn count(&self) -> u32 {
         u32::try_from(self.record.messages.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes out what is told of it.
+    pub(crate) fn take_about(&mut self) -> About {
+        let nothing = About {
+            sends: Vec::new(),
+            is_transaction: false,
+            letters: Vec::new(),
+        };
+        std::mem::replace(&mut self.about, nothing)
     }
 }
 
@@ -45,56 +77,121 @@ impl Chat {
     ///
     /// # Errors
     /// The [`Refusal`] to tell the sender.
-    pub(crate) fn check(
+    pub(crate) fn check(&self, origin: Origin, sent: &Sent) -> Result<Checked, Refusal> {
+        self.check_all(origin, std::slice::from_ref(sent), false)
+    }
+
+    /// Checks the SENDs of a transaction, all or none.
+    ///
+    /// # Errors
+    /// The [`Refusal`] of the first that is refused.
+    pub(crate) fn check_transaction(
         &self,
         origin: Origin,
-        destination: &str,
-        body: &[u8],
+        sends: &[Sent],
     ) -> Result<Checked, Refusal> {
-        let refuse = |refusal: Refusal| refusal.on(destination);
-        let messages = match Destination::parse(destination) {
-            Ok(Destination::SendMessage) => vec![self.one(None, body).map_err(refuse)?],
-            Ok(Destination::Room(room)) => vec![self.one(Some(room), body).map_err(refuse)?],
-            Ok(Destination::RoomBatch(room)) => self.many(room, body).map_err(refuse)?,
-            Err(InvalidDestination::NoSuchRoom) => return Err(refuse(Refusal::no_such_room())),
-            Ok(_) | Err(InvalidDestination::Unknown) => {
-                return Err(refuse(Refusal::no_such_destination()));
-            }
+        self.check_all(origin, sends, true)
+    }
+
+    fn check_all(
+        &self,
+        origin: Origin,
+        sends: &[Sent],
+        is_transaction: bool,
+    ) -> Result<Checked, Refusal> {
+        let mut messages = Vec::new();
+        let mut about = About {
+            sends: Vec::with_capacity(sends.len()),
+            is_transaction,
+            letters: Vec::new(),
         };
+        for (index, sent) in sends.iter().enumerate() {
+            let before = messages.len();
+            let is_array = self
+                .check_one(sent, &mut messages, &mut about.letters)
+                .map_err(|refusal| refusal.on(&sent.destination).within(is_transaction, index))?;
+            about.sends.push(AboutSend {
+                destination: sent.destination.clone(),
+                messages: messages.len() - before,
+                is_array,
+            });
+        }
         Ok(Checked {
             record: Record { origin, messages },
+            about,
         })
     }
 
-    /// Appends what was checked. See [`Log::append`].
+    /// Checks one SEND; whether it is an array.
+    fn check_one(
+        &self,
+        sent: &Sent,
+        messages: &mut Vec<NewMessage>,
+        letters: &mut Vec<(String, Letter)>,
+    ) -> Result<bool, Refusal> {
+        let body = &sent.body;
+        match Destination::parse(&sent.destination) {
+            Ok(Destination::SendMessage) => messages.push(self.one(None, body)?),
+            Ok(Destination::Room(room)) => messages.push(self.one(Some(room), body)?),
+            Ok(Destination::RoomBatch(room)) => {
+                messages.append(&mut self.many(room, body)?);
+                return Ok(true);
+            }
+            Ok(Destination::Topic(destination) | Destination::Queue(destination)) => {
+                if self.plain.is_none() {
+                    return Err(Refusal::switched_off());
+                }
+                let letter = Letter::new(&destination, &sent.headers, body);
+                letters.push((destination, letter));
+            }
+            Err(InvalidDestination::NoSuchRoom) => return Err(Refusal::no_such_room()),
+            Err(error @ InvalidDestination::Pattern) => {
+                return Err(Refusal::no_such_destination(&error.to_string()));
+            }
+            Ok(_) | Err(InvalidDestination::Unknown) => {
+                return Err(Refusal::no_such_destination(
+                    "nothing can be sent to this destination",
+                ));
+            }
+        }
+        Ok(false)
+    }
+
+    /// Appends what was checked, if there is anything to append: `done` learns what became of it. See
+    /// [`Log::append`].
     pub(crate) fn send(
         &self,
         checked: Checked,
         done: Done,
         wake: &Arc<Signal>,
     ) -> Result<(), (Checked, Done)> {
-        match self.log.append(checked.record, done, wake) {
+        let Checked { record, about } = checked;
+        if record.messages.is_empty() {
+            done(Outcome::Appended);
+            return Ok(());
+        }
+        match self.log.append(record, done, wake) {
             Ok(()) => Ok(()),
-            Err(Full(record, done)) => Err((Checked { record }, done)),
+            Err(Full(record, done)) => Err((Checked { record, about }, done)),
         }
     }
 
-    /// Says what became of a SEND: `None` when it is on disk.
-    pub(crate) fn refusal(destination: &str, outcome: Outcome) -> Option<Refusal> {
+    /// Says what became of what was sent together, and publishes what of it is plain: `None` when it
+    /// is all done.
+    pub(crate) fn conclude(&self, about: About, outcome: Outcome) -> Option<Refusal> {
         match outcome {
-            Outcome::Appended => None,
-            Outcome::Refused { index, id, reason } => {
-                let array = matches!(
-                    Destination::parse(destination),
-                    Ok(Destination::RoomBatch(_))
-                );
-                Some(
-                    Refusal::from(reason)
-                        .at(array.then_some(index), id)
-                        .on(destination),
-                )
+            Outcome::Appended => {
+                for (destination, letter) in about.letters {
+                    if let Some(plain) = &self.plain {
+                        plain.publish(&destination, letter);
+                    }
+                }
+                None
             }
-            Outcome::Failed => Some(Refusal::unavailable().on(destination)),
+            Outcome::Refused { index, id, reason } => {
+                Some(about.locate(Refusal::from(reason), index, id))
+            }
+            Outcome::Failed => Some(about.locate(Refusal::unavailable(), 0, None)),
         }
     }
 
@@ -137,27 +234,35 @@ impl Chat {
     }
 }
 
+impl About {
+    /// Says of a refusal which SEND it is about, and which message of that.
+    fn locate(&self, refusal: Refusal, mut index: usize, id: Option<MessageId>) -> Refusal {
+        for (at, sent) in self.sends.iter().enumerate() {
+            if index < sent.messages {
+                return refusal
+                    .at(sent.is_array.then_some(index), id)
+                    .on(&sent.destination)
+                    .within(self.is_transaction, at);
+            }
+            index -= sent.messages;
+        }
+        refusal
+    }
+}
+
 /// The end of a one-shot channel as a callback; a receiver that has gone is no error.
 pub(crate) fn answer<T: Send + 'static>(sender: oneshot::Sender<T>) -> Box<dyn FnOnce(T) + Send> {
     Box::new(move |value| drop(sender.send(value)))
 }
 
-/// Encodes one MESSAGE of a destination that is a state or a queue, not a log: everything after
-/// its `subscription` header.
-pub(crate) fn encode(
-    destination: &Destination,
-    content_type: &str,
-    message_id: u64,
-    body: &[u8],
-) -> Bytes {
+/// Encodes one MESSAGE of a state, not of a log: everything after what the session writes.
+pub(crate) fn encode(destination: &Destination, content_type: &str, body: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(body.len() + 160);
     let destination = destination.to_string();
-    let message_id = message_id.to_string();
     shared::stomp::message_rest(
         &[
             ("destination", &destination),
             ("content-type", content_type),
-            ("message-id", &message_id),
         ],
         body,
         &mut out,

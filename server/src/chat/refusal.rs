@@ -5,6 +5,10 @@ use shared::chat::{InvalidDraft, MessageId};
 
 use crate::log::Reason;
 
+/// Why there is no plain destination.
+pub(crate) const SWITCHED_OFF: &str =
+    "plain destinations are switched off on this server; rooms are at /topic/chat/room/{roomId}";
+
 /// A refusal, as the contract's section 3 gives its fields.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,12 +61,12 @@ impl Refusal {
         )
     }
 
-    pub(super) fn no_such_destination() -> Self {
-        Self::new(
-            404,
-            "No such destination",
-            "nothing can be sent to this destination",
-        )
+    pub(super) fn no_such_destination(detail: &str) -> Self {
+        Self::new(404, "No such destination", detail)
+    }
+
+    pub(super) fn switched_off() -> Self {
+        Self::no_such_destination(SWITCHED_OFF)
     }
 
     pub(super) fn out_of_bounds(error: &InvalidDraft) -> Self {
@@ -89,6 +93,14 @@ impl Refusal {
     pub(crate) fn at(mut self, index: Option<usize>, id: Option<MessageId>) -> Self {
         self.index = self.index.or(index);
         self.id = self.id.or(id);
+        self
+    }
+
+    /// Names the SEND of a transaction by its place in it, instead of its message.
+    pub(super) fn within(mut self, is_transaction: bool, index: usize) -> Self {
+        if is_transaction {
+            self.index = Some(index);
+        }
         self
     }
 

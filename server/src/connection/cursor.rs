@@ -1,16 +1,18 @@
-//! The subscriptions of one connection, each a cursor: on a room's log, or on the board of rooms.
+//! The subscriptions of one connection: a cursor on a room's log or on the board of rooms, or an inbox
+//! for what is no log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::destination::{Destination, InvalidDestination};
-use shared::stomp::Headers;
-use shared::stomp::server::{Session, SubscriptionKey};
+use shared::stomp::server::{AckMode, MessageIds, Session, SubscriptionKey};
+use shared::stomp::{Headers, Version};
 use time::OffsetDateTime;
 
 use super::{Mailbox, Reply, Transport};
-use crate::chat::{self, Chat, Refusal};
-use crate::log::{Batch, Encoded, Read, Room, StoreError};
+use crate::chat::plain::{Inbox, Letter, Reader, Spread};
+use crate::chat::{Chat, Refusal, SWITCHED_OFF};
+use crate::log::{Batch, Read, Room, StoreError};
 
 /// How many bytes one cursor takes before the next has its turn.
 const TURN_BYTES: usize = 16 << 10;
@@ -53,13 +55,26 @@ struct BoardCursor {
     version: u64,
 }
 
+/// A subscription to letters: to a plain destination, or to the session's own errors.
+struct Post {
+    subscription: SubscriptionKey,
+    inbox: Arc<Inbox>,
+    /// The plain destination; none for the errors.
+    destination: Option<String>,
+    spread: Spread,
+}
+
+/// The most letters of a plain destination that are given and not acknowledged, where the client does
+/// not say.
+const WINDOW_USUAL: usize = 1_000;
+
 pub(super) struct Subscriptions {
     chat: Arc<Chat>,
     mailbox: Arc<Mailbox>,
+    reader: Arc<Reader>,
     rooms: Vec<Cursor>,
     board: Vec<BoardCursor>,
-    errors: Vec<SubscriptionKey>,
-    errors_sent: u64,
+    posts: Vec<Post>,
     /// Whose turn it is.
     turn: usize,
 }
@@ -100,14 +115,14 @@ impl Offset {
 }
 
 impl Subscriptions {
-    pub(super) fn new(chat: Arc<Chat>, mailbox: Arc<Mailbox>) -> Self {
+    pub(super) fn new(chat: Arc<Chat>, mailbox: Arc<Mailbox>, reader: Arc<Reader>) -> Self {
         Subscriptions {
             chat,
             mailbox,
+            reader,
             rooms: Vec::new(),
             board: Vec::new(),
-            errors: Vec::new(),
-            errors_sent: 0,
+            posts: Vec::new(),
             turn: 0,
         }
     }
@@ -115,10 +130,15 @@ impl Subscriptions {
     /// Begins a subscription.
     pub(super) fn add(
         &mut self,
+        session: &mut Session,
         subscription: SubscriptionKey,
         destination: &str,
         headers: &Headers,
     ) -> Result<(), Refused> {
+        // Made anew for each delivery, so that no other session's ACK can be about it.
+        let own = |session: &Session| -> Box<str> {
+            format!("{}.{}", session.id(), subscription.number()).into()
+        };
         let no_such_room = || Refused {
             message: "no such room",
             detail: format!("There is no room behind {destination}; GET /chat/rooms lists them."),
@@ -132,10 +152,13 @@ impl Subscriptions {
                              timestamp=UNIX_SECONDS."
                         .to_owned(),
                 })?;
+                let message_ids = MessageIds::InRest(room.id.to_string().into());
+                session.identify(subscription, message_ids);
                 self.add_room(subscription, room, offset);
                 Ok(())
             }
             Ok(Destination::Rooms) => {
+                session.identify(subscription, MessageIds::Own(own(session)));
                 let version = self.chat.board.version();
                 self.chat.board.follow(&self.mailbox.signal);
                 self.board.push(BoardCursor {
@@ -145,9 +168,31 @@ impl Subscriptions {
                 Ok(())
             }
             Ok(Destination::Errors) => {
-                self.errors.push(subscription);
+                session.identify(subscription, MessageIds::Own(own(session)));
+                self.posts.push(Post {
+                    subscription,
+                    inbox: Inbox::new(&self.reader, None),
+                    destination: None,
+                    spread: Spread::All,
+                });
                 Ok(())
             }
+            Ok(Destination::Topic(destination)) => {
+                session.identify(subscription, MessageIds::Own(own(session)));
+                self.add_plain(subscription, destination, Spread::All, None)
+            }
+            Ok(Destination::Queue(destination)) => {
+                session.identify(subscription, MessageIds::Kept(own(session)));
+                let window = match session.ack_mode(subscription) {
+                    None | Some(AckMode::Auto) => None,
+                    Some(_) => Some(session.window(subscription).min(WINDOW_USUAL)),
+                };
+                self.add_plain(subscription, destination, Spread::One, window)
+            }
+            Err(error @ InvalidDestination::Pattern) => Err(Refused {
+                message: "patterns are not offered",
+                detail: format!("{destination}: {error}."),
+            }),
             Err(InvalidDestination::NoSuchRoom) => Err(no_such_room()),
             Ok(_) | Err(InvalidDestination::Unknown) => Err(Refused {
                 message: "no such destination",
@@ -157,6 +202,28 @@ impl Subscriptions {
                 ),
             }),
         }
+    }
+
+    fn add_plain(
+        &mut self,
+        subscription: SubscriptionKey,
+        destination: String,
+        spread: Spread,
+        window: Option<usize>,
+    ) -> Result<(), Refused> {
+        let plain = self.chat.plain.as_ref().ok_or_else(|| Refused {
+            message: "no such destination",
+            detail: format!("{destination}: {SWITCHED_OFF}."),
+        })?;
+        let inbox = Inbox::new(&self.reader, window);
+        plain.subscribe(&destination, spread, &inbox);
+        self.posts.push(Post {
+            subscription,
+            inbox,
+            destination: Some(destination),
+            spread,
+        });
+        Ok(())
     }
 
     fn add_room(&mut self, subscription: SubscriptionKey, room: Arc<Room>, offset: Offset) {
@@ -216,7 +283,48 @@ impl Subscriptions {
             }
             keep
         });
-        self.errors.retain(|errors| *errors != subscription);
+        if let Some(at) = self
+            .posts
+            .iter()
+            .position(|post| post.subscription == subscription)
+        {
+            let post = self.posts.remove(at);
+            self.let_go(&post);
+        }
+    }
+
+    fn let_go(&self, post: &Post) {
+        match (&post.destination, &self.chat.plain) {
+            (Some(destination), Some(plain)) => plain.unsubscribe(destination, &post.inbox),
+            _ => post.inbox.clear(),
+        }
+    }
+
+    /// Takes what the client acknowledged, or gave back.
+    pub(super) fn settle(
+        &mut self,
+        subscription: SubscriptionKey,
+        positions: &[u64],
+        is_nack: bool,
+    ) {
+        let post = self
+            .posts
+            .iter()
+            .find(|post| post.subscription == subscription);
+        if let Some(Post {
+            inbox,
+            destination: Some(destination),
+            ..
+        }) = post
+            && let Some(plain) = &self.chat.plain
+        {
+            plain.settle(destination, inbox, positions, is_nack);
+        }
+    }
+
+    /// Whether more waited for this connection than may.
+    pub(super) fn have_overflowed(&self) -> bool {
+        self.reader.has_overflowed()
     }
 
     /// Ends them all.
@@ -226,6 +334,9 @@ impl Subscriptions {
         }
         for _ in self.board.drain(..) {
             self.chat.board.unfollow(&self.mailbox.signal);
+        }
+        for post in std::mem::take(&mut self.posts) {
+            self.let_go(&post);
         }
     }
 
@@ -246,30 +357,33 @@ impl Subscriptions {
         Ok(())
     }
 
-    pub(super) fn has_errors(&self) -> bool {
-        !self.errors.is_empty()
-    }
-
-    pub(super) fn errors(&self) -> impl Iterator<Item = SubscriptionKey> + use<> {
-        self.errors.clone().into_iter()
-    }
-
-    pub(super) fn encode_error(&mut self, refusal: &Refusal) -> Encoded {
-        self.errors_sent += 1;
-        let content_type = "application/problem+json";
-        chat::encode(
-            &Destination::Errors,
-            content_type,
-            self.errors_sent,
-            &refusal.to_json(),
-        )
+    /// Tells a refusal to whoever subscribes to the session's errors; whether anybody does.
+    pub(super) fn tell_refusal(&mut self, refusal: &Refusal) -> bool {
+        let mut inboxes = self
+            .posts
+            .iter()
+            .filter(|post| post.destination.is_none())
+            .map(|post| &post.inbox)
+            .peekable();
+        let is_told = inboxes.peek().is_some();
+        if is_told {
+            let headers = Headers::from_iter([("content-type", "application/problem+json")]);
+            let destination = Destination::Errors.to_string();
+            let letter = Arc::new(Letter::new(&destination, &headers, &refusal.to_json()));
+            inboxes.for_each(|inbox| inbox.put(Arc::clone(&letter)));
+        }
+        is_told
     }
 
     /// Whether [`Self::fill`] would find something.
-    pub(super) fn has_more(&self) -> bool {
-        self.rooms
+    pub(super) fn has_more(&self, session: &Session) -> bool {
+        let is_open = |subscription| session.window(subscription) > 0;
+        self.rooms.iter().any(|cursor| {
+            !cursor.waiting && cursor.next < cursor.room.end() && is_open(cursor.subscription)
+        }) || self
+            .posts
             .iter()
-            .any(|cursor| !cursor.waiting && cursor.next < cursor.room.end())
+            .any(|post| post.inbox.has_letters() && is_open(post.subscription))
     }
 
     /// Delivers what follows the cursors, each in its turn, until `bytes_max` wait for the socket.
@@ -281,6 +395,7 @@ impl Subscriptions {
         bytes_max: usize,
     ) {
         self.fill_board(session, transport, now, bytes_max);
+        self.fill_posts(session, transport, now, bytes_max);
         let mut idle = 0;
         while idle < self.rooms.len() && transport.pending() < bytes_max {
             self.turn = (self.turn + 1) % self.rooms.len();
@@ -302,7 +417,7 @@ impl Subscriptions {
         bytes_max: usize,
     ) {
         let cursor = &mut self.rooms[self.turn];
-        if cursor.waiting {
+        if cursor.waiting || session.window(cursor.subscription) == 0 {
             return;
         }
         if let Some(page) = cursor.page.take() {
@@ -338,12 +453,48 @@ impl Subscriptions {
     ) {
         for cursor in &mut self.board {
             while transport.pending() < bytes_max
+                && session.window(cursor.subscription) > 0
                 && let Some((version, encoded)) = self.chat.board.after(cursor.version)
             {
                 cursor.version = version;
-                if let Some(frame) = session.deliver(cursor.subscription, &encoded, now) {
+                let position = session.position_next(cursor.subscription).unwrap_or(0);
+                if let Some(frame) = session.deliver(cursor.subscription, position, &encoded, now) {
                     transport.push(&frame);
                 }
+            }
+        }
+    }
+
+    fn fill_posts(
+        &mut self,
+        session: &mut Session,
+        transport: &mut impl Transport,
+        now: Duration,
+        bytes_max: usize,
+    ) {
+        let version = session.version().unwrap_or(Version::V10);
+        for post in &self.posts {
+            let mut taken = 0_usize;
+            while transport.pending() < bytes_max
+                && session.window(post.subscription) > 0
+                && let Some(position) = session.position_next(post.subscription)
+                && let Some(letter) = post.inbox.take(position)
+            {
+                taken += 1;
+                let rest = letter.rest(version);
+                if let Some(frame) = session.deliver(post.subscription, position, rest, now) {
+                    if letter.is_text() {
+                        transport.push(&frame);
+                    } else {
+                        transport.push_binary(&frame);
+                    }
+                }
+            }
+            if taken > 0
+                && post.spread == Spread::One
+                && let (Some(destination), Some(plain)) = (&post.destination, &self.chat.plain)
+            {
+                plain.hand_out(destination);
             }
         }
     }
@@ -361,18 +512,19 @@ fn deliver<T: Transport + 'static>(
         return;
     }
     if batch.len() >= SHARED_BYTES_MIN
-        && let Some(head) = session.deliver_many(cursor.subscription, now)
+        && let Some(head) = session.deliver_many(cursor.subscription, cursor.next..batch.end(), now)
         && let Some(frames) = batch.framed::<T>(cursor.next, head, T::frame)
     {
         transport.push_framed(frames);
         cursor.next = batch.end();
         return;
     }
-    for (seq, rest) in batch.entries_from(cursor.next) {
+    let window = session.window(cursor.subscription);
+    for (seq, rest) in batch.entries_from(cursor.next).take(window) {
         if transport.pending() >= bytes_max {
             return;
         }
-        if let Some(frame) = session.deliver(cursor.subscription, rest, now) {
+        if let Some(frame) = session.deliver(cursor.subscription, seq, rest, now) {
             transport.push(&frame);
         }
         cursor.next = seq + 1;

@@ -197,17 +197,18 @@ pub(crate) trait Log: Send + Sync {
 }
 
 /// Encodes a stored message for delivery: everything of its MESSAGE after the `subscription`
-/// header, to the NUL.
+/// header, to the NUL. Its `message-id` is the room's id, a hyphen and `seq`: from it alone a session
+/// knows what an ACK is about.
 pub(crate) fn encode(message: &ChatMessage, out: &mut Vec<u8>) {
     let body = serde_json::to_vec(message).expect("a ChatMessage is valid JSON");
     let destination = shared::destination::Destination::Room(message.room_id).to_string();
-    let id = message.id.to_string();
     let offset = message.seq.to_string();
+    let message_id = format!("{}-{offset}", message.room_id);
     shared::stomp::message_rest(
         &[
             ("destination", &destination),
             ("content-type", "application/json"),
-            ("message-id", &id),
+            ("message-id", &message_id),
             ("x-stream-offset", &offset),
         ],
         &body,

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod broker;
 mod http;
 mod kill;
 mod limits;

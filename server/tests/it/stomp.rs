@@ -33,7 +33,8 @@ async fn two_people_talk() {
         assert_eq!(message["type"], "ENTER");
         assert_eq!(message["message"], "영희님이 입장하였습니다.");
         assert_eq!(message["seq"], 1);
-        assert_eq!(frame.headers.get("message-id"), message["id"].as_str());
+        let message_id = format!("{}-1", room.room_id);
+        assert_eq!(frame.headers.get("message-id"), Some(message_id.as_str()));
     }
     two.talk(&room, "철수", "안녕", "r1").await;
     let mut frames = [two.frame().await.command, two.frame().await.command];

@@ -8,7 +8,7 @@ use thiserror::Error;
 pub use self::decoder::{DecodeError, Decoder, Received};
 use super::{
     frame::{Frame, Version},
-    header,
+    header::{self, Headers},
 };
 
 /// How large a frame may be. All sizes are in octets.
@@ -47,22 +47,8 @@ pub fn encode(frame: &Frame, version: Version, out: &mut Vec<u8>) {
     };
     out.extend_from_slice(frame.command.as_str().as_bytes());
     out.push(b'\n');
-    for (name, value) in frame.headers.iter() {
-        if name != "content-length" && header::is_expressible(name, value, version) {
-            encode_header(name, value, version, out);
-        }
-    }
-    if !frame.body.is_empty() {
-        encode_header(
-            "content-length",
-            &frame.body.len().to_string(),
-            version,
-            out,
-        );
-    }
-    out.push(b'\n');
-    out.extend_from_slice(&frame.body);
-    out.push(0);
+    let tells_length = !frame.body.is_empty();
+    encode_rest(version, &frame.headers, &frame.body, tells_length, out);
 }
 
 /// A header that some version would have to escape, or that would not be a header at all.
@@ -106,6 +92,33 @@ pub fn message_rest(
     out.extend_from_slice(body);
     out.push(0);
     Ok(())
+}
+
+/// Appends all octets of a MESSAGE after what the session writes, to the NUL, with the escapes of a
+/// version. A header that the version cannot express is left out, and so is `content-length`, which
+/// is written here.
+pub fn message_rest_in(version: Version, headers: &Headers, body: &[u8], out: &mut Vec<u8>) {
+    encode_rest(version, headers, body, true, out);
+}
+
+fn encode_rest(
+    version: Version,
+    headers: &Headers,
+    body: &[u8],
+    tells_length: bool,
+    out: &mut Vec<u8>,
+) {
+    for (name, value) in headers.iter() {
+        if name != "content-length" && header::is_expressible(name, value, version) {
+            encode_header(name, value, version, out);
+        }
+    }
+    if tells_length {
+        encode_header("content-length", &body.len().to_string(), version, out);
+    }
+    out.push(b'\n');
+    out.extend_from_slice(body);
+    out.push(0);
 }
 
 /// Appends one header line.

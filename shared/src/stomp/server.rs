@@ -5,12 +5,17 @@
 mod frames;
 mod receipts;
 mod subscriptions;
+mod transactions;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use self::{receipts::Receipts, subscriptions::Subscriptions};
+use self::{
+    receipts::Receipts,
+    subscriptions::{Ack, Subscriptions},
+    transactions::Transactions,
+};
 use super::{
     codec::{Decoder, Limits, Received, encode},
     frame::{Command, Frame, Version},
@@ -29,6 +34,14 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How many subscriptions a session may have at a time.
     pub subscriptions_max: usize,
+    /// The largest `prefetch-count`.
+    pub prefetch_max: u16,
+    /// How many transactions a session may have open.
+    pub transactions_max: usize,
+    /// How many frames one transaction takes in.
+    pub transaction_frames_max: usize,
+    /// How many octets one transaction takes in: bodies, and the names and values of headers.
+    pub transaction_bytes_max: usize,
     /// After how many agreed intervals of silence a client is lost.
     pub silence_factor: u32,
     /// The `server` header of CONNECTED, `name/version`, on one line.
@@ -42,6 +55,10 @@ impl Default for Config {
             heart_beat: HeartBeat::default(),
             connect_timeout: Duration::from_secs(10),
             subscriptions_max: 128,
+            prefetch_max: 1_000,
+            transactions_max: 16,
+            transaction_frames_max: 1_000,
+            transaction_bytes_max: 1 << 20,
             silence_factor: 3,
             server: concat!("sarangbang/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -53,8 +70,8 @@ impl Default for Config {
 pub enum Event {
     /// The session is open; CONNECTED has been queued.
     Connected,
-    /// The client subscribes. The subscription lives from now on; answer with
-    /// [`Session::accept`] or [`Session::fail`].
+    /// The client subscribes. The subscription lives from now on; say with [`Session::identify`] how
+    /// its messages are known, and answer with [`Session::accept`] or [`Session::fail`].
     Subscribe {
         /// What to answer to.
         ticket: Ticket,
@@ -65,7 +82,8 @@ pub enum Event {
         /// All headers.
         headers: Headers,
     },
-    /// The client ended a subscription. The session has queued the RECEIPT itself.
+    /// The client ended a subscription: what of it was not acknowledged will not be. The session has
+    /// queued the RECEIPT itself.
     Unsubscribe {
         /// The one that is gone.
         subscription: SubscriptionKey,
@@ -75,25 +93,82 @@ pub enum Event {
     Send {
         /// What to answer to.
         ticket: Ticket,
-        /// The `destination` header.
-        destination: String,
-        /// All headers.
-        headers: Headers,
-        /// The body, a slice of the input where it came in one piece.
-        body: Bytes,
+        /// What is sent. The body is a slice of the input where it came in one piece.
+        sent: Sent,
+    },
+    /// The client commits what it sent in a transaction: all of it or nothing. Answer as to a
+    /// [`Event::Send`]; no other event comes before the answer.
+    Commit {
+        /// What to answer to.
+        ticket: Ticket,
+        /// What is sent, in order; at least one.
+        sends: Vec<Sent>,
+    },
+    /// The client acknowledged messages that were delivered, or (`is_nack`) gave them back. Told only
+    /// where the session remembers them: see [`Session::identify`].
+    Settled {
+        /// Whose messages.
+        subscription: SubscriptionKey,
+        /// Their positions, in the order of delivery.
+        positions: Vec<u64>,
+        /// NACK, not ACK.
+        is_nack: bool,
     },
     /// The client takes its leave and is not listened to any more. RECEIPTs that are still owed go
     /// out as their tickets are answered; then the session closes with 1000.
     Disconnect,
 }
 
+/// What a SEND holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sent {
+    /// The `destination` header.
+    pub destination: String,
+    /// All headers.
+    pub headers: Headers,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// The `ack` header of a SUBSCRIBE (STOMP 1.2, "SUBSCRIBE ack Header").
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AckMode {
+    /// A message counts as acknowledged when it is sent.
+    Auto,
+    /// An ACK or NACK is about a message and all before it on its subscription.
+    Client,
+    /// An ACK or NACK is about one message.
+    ClientIndividual,
+}
+
+/// How the `message-id`s of a subscription are made: a prefix, a hyphen and the message's position.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum MessageIds {
+    /// Not known: no ACK or NACK finds these messages.
+    None,
+    /// They stand in what is delivered, and begin so. A message is remembered until it is acknowledged
+    /// only under `prefetch-count`.
+    InRest(Box<str>),
+    /// The session writes them; positions are counted with [`Session::position_next`].
+    Own(Box<str>),
+    /// The same, and where the client acknowledges, every message is remembered until it does.
+    Kept(Box<str>),
+}
+
 /// Names one frame that awaits an answer; they grow in the order of the frames.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Ticket(u64);
 
-/// Names one subscription of a session, never reused in it.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+/// Names one subscription of a session, never reused in it. The default is that of the first.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SubscriptionKey(u32);
+
+impl SubscriptionKey {
+    /// Its number in the session, from 0.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
 
 /// How to close the transport. [`Session::poll_close`] gives it once everything is sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -129,8 +204,8 @@ pub struct Close {
 /// let input = "CONNECT\naccept-version:1.2\n\n\0SEND\ndestination:/d\nreceipt:r\n\nhi\0";
 /// session.handle_input(input.into(), now);
 /// while let Some(event) = session.poll_event(now) {
-///     if let Event::Send { ticket, body, .. } = event {
-///         assert_eq!(body[..], *b"hi");
+///     if let Event::Send { ticket, sent } = event {
+///         assert_eq!(sent.body[..], *b"hi");
 ///         session.accept(ticket);
 ///     }
 /// }
@@ -148,8 +223,13 @@ pub struct Session {
     connect_by: Option<Duration>,
     pulse: Pulse,
     subscriptions: Subscriptions,
+    transactions: Transactions,
+    /// The COMMIT that is not answered, with the acknowledgements that it brings.
+    committing: Option<(Ticket, Vec<Ack>)>,
     receipts: Receipts,
     ticket_next: u64,
+    /// What [`Session::poll_event`] gives before it reads on.
+    events: VecDeque<Event>,
     transmits: VecDeque<Bytes>,
     /// How the session ends once what was asked before is answered. No input is read any more.
     ending: Option<Ending>,
@@ -178,8 +258,11 @@ impl Session {
             version: None,
             pulse: Pulse::new(now),
             subscriptions: Subscriptions::default(),
+            transactions: Transactions::default(),
+            committing: None,
             receipts: Receipts::default(),
             ticket_next: 0,
+            events: VecDeque::new(),
             transmits: VecDeque::new(),
             ending: None,
             is_over: false,
@@ -212,7 +295,7 @@ impl Session {
             let seconds = self.config.connect_timeout.as_secs();
             return self.close(4500, &format!("no CONNECT frame came within {seconds} s"));
         }
-        if self.decoder.buffered() > 0 || self.receipts.is_full() {
+        if self.decoder.buffered() > 0 || self.receipts.is_full() || self.is_committing() {
             // Who is not read is not silent.
             self.pulse.heard(now);
         }
@@ -226,15 +309,20 @@ impl Session {
         }
     }
 
-    /// Says that a SEND is stored or a SUBSCRIBE is taken: its RECEIPT goes out, if it asked for
-    /// one, after those of earlier frames.
+    /// Says that a SEND or a COMMIT is stored or a SUBSCRIBE is taken: its RECEIPT goes out, if it
+    /// asked for one, after those of earlier frames.
     pub fn accept(&mut self, ticket: Ticket) {
+        if let Some((_, acks)) = self.committing.take_if(|(of, _)| *of == ticket) {
+            acks.into_iter().for_each(|ack| self.acknowledge(ack));
+        }
         self.receipts.release(ticket);
         self.settle();
     }
 
-    /// Says that a SEND is refused: it gets no RECEIPT, and holds back no other.
+    /// Says that a SEND or a COMMIT is refused: it gets no RECEIPT, and holds back no other. Nothing
+    /// that the transaction acknowledged is acknowledged.
     pub fn pass_over(&mut self, ticket: Ticket) {
+        self.committing.take_if(|(of, _)| *of == ticket);
         self.receipts.remove(ticket);
         self.settle();
     }
@@ -245,6 +333,7 @@ impl Session {
     /// frames get their RECEIPTs first, later ones none, and the ERROR has the `receipt-id` of the
     /// frame if it asked for one. Without, the ERROR goes out at once.
     pub fn fail(&mut self, ticket: Option<Ticket>, message: &str, detail: &str) {
+        self.committing.take_if(|(of, _)| Some(*of) == ticket);
         let receipt = ticket
             .and_then(|ticket| self.receipt_of(ticket))
             .map(str::to_owned);
@@ -267,33 +356,76 @@ impl Session {
         self.receipts.find(ticket)
     }
 
+    /// Says how the messages of a subscription are known, before the first is delivered.
+    pub fn identify(&mut self, subscription: SubscriptionKey, message_ids: MessageIds) {
+        if let Some(subscription) = self.subscriptions.find_mut(subscription) {
+            subscription.identify(message_ids);
+        }
+    }
+
+    /// How a subscription's messages are acknowledged; `None` when it has ended.
+    pub fn ack_mode(&self, subscription: SubscriptionKey) -> Option<AckMode> {
+        Some(self.subscriptions.find(subscription)?.ack)
+    }
+
+    /// How many messages of a subscription may be delivered now: what `prefetch-count` leaves, without
+    /// it [`usize::MAX`]; 0 when it has ended. To deliver more is the driver's fault, and counted all
+    /// the same.
+    pub fn window(&self, subscription: SubscriptionKey) -> usize {
+        self.subscriptions
+            .find(subscription)
+            .map_or(0, subscriptions::Subscription::window)
+    }
+
     /// Gives the octets of one MESSAGE for a subscription: its beginning, which the session holds,
-    /// then `rest`, made by [`super::message_rest`]. It counts as sent. `None` when the subscription
-    /// has ended.
+    /// then `rest`, made by [`super::message_rest`]. It counts as sent. Positions grow; where the
+    /// session counts them ([`MessageIds::Own`]) it takes the next, [`Session::position_next`].
+    /// `None` when the subscription has ended.
     pub fn deliver<'a>(
         &'a mut self,
         subscription: SubscriptionKey,
+        position: u64,
         rest: &'a [u8],
         now: Duration,
-    ) -> Option<[&'a [u8]; 2]> {
-        let head = self.subscriptions.head(subscription)?;
+    ) -> Option<[&'a [u8]; 3]> {
+        let subscription = self.subscriptions.find_mut(subscription)?;
         self.pulse.sent(now);
-        Some([head, rest])
+        let [head, own] = subscription.deliver(position);
+        Some([head, own, rest])
+    }
+
+    /// The position after the last that was delivered to a subscription.
+    pub fn position_next(&self, subscription: SubscriptionKey) -> Option<u64> {
+        Some(self.subscriptions.find(subscription)?.next())
     }
 
     /// Gives how every MESSAGE for a subscription begins, for a driver that puts many together: each
     /// is this, then its own rest, as in [`Session::deliver`]. They count as sent. `None` when the
-    /// subscription has ended.
-    pub fn deliver_many(&mut self, subscription: SubscriptionKey, now: Duration) -> Option<&[u8]> {
-        let head = self.subscriptions.head(subscription)?;
+    /// subscription has ended, or each of its messages begins otherwise.
+    pub fn deliver_many(
+        &mut self,
+        subscription: SubscriptionKey,
+        positions: Range<u64>,
+        now: Duration,
+    ) -> Option<&[u8]> {
+        let subscription = self.subscriptions.find_mut(subscription)?;
+        if !subscription.is_plain() {
+            return None;
+        }
         self.pulse.sent(now);
-        Some(head)
+        Some(subscription.deliver_many(positions))
     }
 
     /// Gives what the client's next frames ask of the driver; `None` when more input is needed, or
     /// answers to earlier tickets.
     pub fn poll_event(&mut self, now: Duration) -> Option<Event> {
-        while self.is_reading() && !self.receipts.is_full() {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            if !self.is_reading() || self.receipts.is_full() || self.is_committing() {
+                return None;
+            }
             match self.decoder.poll() {
                 Ok(None) => return None,
                 Ok(Some(Received::EndOfLine)) => {}
@@ -305,7 +437,11 @@ impl Session {
                 Err(error) => self.refuse_input(&error),
             }
         }
-        None
+    }
+
+    /// Whether a COMMIT is not answered yet: what came after it waits.
+    pub fn is_committing(&self) -> bool {
+        self.committing.is_some()
     }
 
     /// Gives the octets to send next: one whole frame, or the line feed of a heart-beat that is due.
@@ -346,6 +482,11 @@ impl Session {
         self.pulse.take_ping(now)
     }
 
+    /// The `session` header of CONNECTED.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The version that CONNECT and CONNECTED agreed on; `None` before.
     pub fn version(&self) -> Option<Version> {
         self.version
@@ -355,7 +496,9 @@ impl Session {
     /// should not read more from the transport.
     pub fn is_backlogged(&self) -> bool {
         self.is_reading()
-            && (self.decoder.buffered() >= UNDECODED_BYTES_MAX || self.receipts.is_full())
+            && (self.decoder.buffered() >= UNDECODED_BYTES_MAX
+                || self.receipts.is_full()
+                || self.is_committing())
     }
 
     fn is_reading(&self) -> bool {
@@ -390,6 +533,21 @@ impl Session {
         }
     }
 
+    /// Takes an acknowledgement: what it settles is told by an event.
+    fn acknowledge(&mut self, ack: Ack) {
+        let Some(subscription) = self.subscriptions.find_mut(ack.subscription) else {
+            return;
+        };
+        let positions = subscription.settle(ack.position);
+        if !positions.is_empty() {
+            self.events.push_back(Event::Settled {
+                subscription: ack.subscription,
+                positions,
+                is_nack: ack.is_nack,
+            });
+        }
+    }
+
     fn end(&mut self, ending: Ending) {
         let is_earlier = self
             .ending
@@ -397,6 +555,7 @@ impl Session {
             .is_none_or(|other| ending.ticket < other.ticket);
         if !self.is_over && is_earlier {
             self.receipts.truncate(ending.ticket);
+            self.transactions.clear();
             self.decoder = Decoder::new(self.config.limits);
             self.ending = Some(ending);
             self.settle();
@@ -431,6 +590,8 @@ impl Session {
         self.connect_by = None;
         self.pulse.stop();
         self.subscriptions.clear();
+        self.transactions.clear();
+        self.committing = None;
         self.receipts = Receipts::default();
         self.decoder = Decoder::new(self.config.limits);
         self.close = Some(close);

@@ -1,10 +1,12 @@
 //! Both halves against each other, and each alone; no socket, no clock, no sleep.
 
+mod acknowledgement;
 mod codec;
 mod conversation;
 mod pair;
 mod properties;
 mod session;
+mod transaction;
 
 use std::time::Duration;
 

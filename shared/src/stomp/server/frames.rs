@@ -1,6 +1,8 @@
 //! What each frame of a client does to its session.
 
-use std::time::Duration;
+use std::{num::NonZeroU16, time::Duration};
+
+use bytes::Bytes;
 
 use super::{
     super::{
@@ -9,8 +11,9 @@ use super::{
         header::{Headers, is_expressible},
         heartbeat::{Agreed, HeartBeat},
     },
-    Close, Ending, Event, Session, Ticket, short,
-    subscriptions::Name,
+    AckMode, Close, Ending, Event, Sent, Session, Ticket, short,
+    subscriptions::{Ack, Name},
+    transactions::{Refused, Transaction},
 };
 
 /// Why a frame ends the session: the parts of an ERROR.
@@ -131,18 +134,19 @@ impl Session {
         receipt: Option<&str>,
     ) -> Result<Option<Event>, Fault> {
         match frame.command {
-            Command::Send => self.handle_send(frame, receipt).map(Some),
+            Command::Send => self.handle_send(frame, receipt),
             Command::Subscribe => self.handle_subscribe(frame, version, receipt).map(Some),
             Command::Unsubscribe => self.handle_unsubscribe(&frame, version, receipt).map(Some),
             Command::Disconnect => Ok(Some(self.handle_disconnect(receipt))),
-            Command::Ack | Command::Nack => {
-                let detail = "acknowledgements are not offered yet; subscribe with ack:auto";
-                Err(Fault::new("not offered yet", detail))
-            }
-            Command::Begin | Command::Commit | Command::Abort => Err(Fault::new(
-                "not offered yet",
-                "transactions are not offered yet",
+            // NACK came with 1.1.
+            Command::Nack if version == Version::V10 => Err(Fault::new(
+                "unknown command",
+                "there is no NACK in version 1.0",
             )),
+            Command::Ack | Command::Nack => self.handle_ack(&frame, version, receipt),
+            Command::Begin => self.handle_begin(&frame, receipt),
+            Command::Commit => self.handle_commit(&frame, receipt),
+            Command::Abort => self.handle_abort(&frame, receipt),
             Command::Connect | Command::Stomp => Err(Fault::new(
                 "already connected",
                 "the session is already connected",
@@ -153,19 +157,144 @@ impl Session {
         }
     }
 
-    fn handle_send(&mut self, frame: Frame, receipt: Option<&str>) -> Result<Event, Fault> {
-        let destination = required(&frame.headers, "destination")?.to_owned();
-        if frame.headers.get("transaction").is_some() {
-            let detail = "transactions are not offered yet; send it without a transaction header";
-            return Err(Fault::new("not offered yet", detail));
-        }
-        let ticket = self.owe(receipt, false);
-        Ok(Event::Send {
-            ticket,
-            destination,
+    fn handle_send(&mut self, frame: Frame, receipt: Option<&str>) -> Result<Option<Event>, Fault> {
+        let sent = Sent {
+            destination: required(&frame.headers, "destination")?.to_owned(),
             headers: frame.headers,
             body: frame.body,
+        };
+        let Some(name) = sent.headers.get("transaction") else {
+            let ticket = self.owe(receipt, false);
+            return Ok(Some(Event::Send { ticket, sent }));
+        };
+        let bytes = sent.body.len() + octets_of(&sent.headers);
+        let transaction = self.transaction(name, bytes)?;
+        // A slice would keep alive all that came with it.
+        let body = Bytes::copy_from_slice(&sent.body);
+        transaction.sends.push(Sent { body, ..sent });
+        self.receipt_at_once(receipt);
+        Ok(None)
+    }
+
+    fn handle_ack(
+        &mut self,
+        frame: &Frame,
+        version: Version,
+        receipt: Option<&str>,
+    ) -> Result<Option<Event>, Fault> {
+        let acks = self.find_acks(frame, version)?;
+        match frame.headers.get("transaction") {
+            Some(name) => {
+                let transaction = self.transaction(name, octets_of(&frame.headers))?;
+                transaction.acks.extend(acks);
+            }
+            None => acks.into_iter().for_each(|ack| self.acknowledge(ack)),
+        }
+        self.receipt_at_once(receipt);
+        Ok(None)
+    }
+
+    /// Finds what an ACK or NACK is about, by each version's own headers.
+    fn find_acks(&self, frame: &Frame, version: Version) -> Result<Vec<Ack>, Fault> {
+        let headers = &frame.headers;
+        let is_nack = frame.command == Command::Nack;
+        let found = match version {
+            Version::V12 => self.subscriptions.by_ack(required(headers, "id")?, is_nack),
+            Version::V11 => {
+                let message_id = required(headers, "message-id")?;
+                let subscription = required(headers, "subscription")?;
+                self.subscriptions
+                    .by_message_id(message_id, Some(subscription), is_nack)
+            }
+            Version::V10 => {
+                let message_id = required(headers, "message-id")?;
+                self.subscriptions.by_message_id(message_id, None, is_nack)
+            }
+        };
+        found.ok_or_else(|| {
+            let detail = if version == Version::V12 {
+                "this session was sent no message with this ack header; its id must be that of one"
+            } else {
+                "this session was sent no such message; its message-id must be that of one"
+            };
+            Fault::new("no such message", detail)
         })
+    }
+
+    fn handle_begin(
+        &mut self,
+        frame: &Frame,
+        receipt: Option<&str>,
+    ) -> Result<Option<Event>, Fault> {
+        let name = required(&frame.headers, "transaction")?;
+        self.transactions
+            .begin(name, &self.config)
+            .map_err(|refused| self.transaction_fault(refused))?;
+        self.receipt_at_once(receipt);
+        Ok(None)
+    }
+
+    fn handle_commit(
+        &mut self,
+        frame: &Frame,
+        receipt: Option<&str>,
+    ) -> Result<Option<Event>, Fault> {
+        let name = required(&frame.headers, "transaction")?;
+        let transaction = self.transactions.take(name).ok_or_else(not_begun)?;
+        let ticket = self.owe(receipt, false);
+        self.committing = Some((ticket, transaction.acks));
+        if transaction.sends.is_empty() {
+            self.accept(ticket);
+            return Ok(None);
+        }
+        let sends = transaction.sends;
+        Ok(Some(Event::Commit { ticket, sends }))
+    }
+
+    fn handle_abort(
+        &mut self,
+        frame: &Frame,
+        receipt: Option<&str>,
+    ) -> Result<Option<Event>, Fault> {
+        let name = required(&frame.headers, "transaction")?;
+        self.transactions.take(name).ok_or_else(not_begun)?;
+        self.receipt_at_once(receipt);
+        Ok(None)
+    }
+
+    /// The open transaction that takes in a frame of so many octets.
+    fn transaction(&mut self, name: &str, bytes: usize) -> Result<&mut Transaction, Fault> {
+        let counted = self
+            .transactions
+            .find(name)
+            .ok_or_else(not_begun)?
+            .count(bytes, &self.config);
+        counted.map_err(|refused| self.transaction_fault(refused))?;
+        self.transactions.find(name).ok_or_else(not_begun)
+    }
+
+    fn transaction_fault(&self, refused: Refused) -> Fault {
+        match refused {
+            Refused::InUse => Fault::new(
+                "transaction in use",
+                "a transaction of this name is open; choose another name, or end that one",
+            ),
+            Refused::TooMany => {
+                let max = self.config.transactions_max;
+                let detail = format!("a session may have {max} open transactions; end one first");
+                Fault::new("too many transactions", detail)
+            }
+            Refused::TooLarge => {
+                let (frames, bytes) = (
+                    self.config.transaction_frames_max,
+                    self.config.transaction_bytes_max,
+                );
+                let detail = format!(
+                    "a transaction takes {frames} frames and {bytes} bytes; commit earlier"
+                );
+                Fault::new("transaction too large", detail)
+            }
+        }
     }
 
     fn handle_subscribe(
@@ -176,16 +305,11 @@ impl Session {
     ) -> Result<Event, Fault> {
         let destination = required(&frame.headers, "destination")?.to_owned();
         let name = subscription_name(&frame.headers, version)?;
-        match frame.headers.get("ack") {
-            None | Some("auto") => {}
-            Some("client" | "client-individual") => {
-                let detail = "acknowledgements are not offered yet; subscribe with ack:auto";
-                return Err(Fault::new("not offered yet", detail));
-            }
-            Some(_) => {
-                return Err(Fault::new("bad ack mode", "ack must be auto"));
-            }
-        }
+        let ack = ack_mode(&frame.headers, version)?;
+        let prefetch = match frame.headers.get("prefetch-count") {
+            Some(text) if ack != AckMode::Auto => Some(self.prefetch(text)?),
+            _ => None,
+        };
         if self.subscriptions.is_taken(&name) {
             let detail = "a subscription of this id is live; choose another id or end that one";
             return Err(Fault::new("subscription in use", detail));
@@ -195,7 +319,7 @@ impl Session {
             let detail = format!("a session may have {max} subscriptions; end one first");
             return Err(Fault::new("too many subscriptions", detail));
         }
-        let subscription = self.subscriptions.insert(name, version);
+        let subscription = self.subscriptions.insert(name, version, ack, prefetch);
         let ticket = self.owe(receipt, false);
         Ok(Event::Subscribe {
             ticket,
@@ -218,9 +342,20 @@ impl Session {
                 "no subscription of this id is live",
             ));
         };
-        self.owe(receipt, true);
-        self.settle();
+        self.receipt_at_once(receipt);
         Ok(Event::Unsubscribe { subscription })
+    }
+
+    fn prefetch(&self, text: &str) -> Result<NonZeroU16, Fault> {
+        let max = self.config.prefetch_max;
+        let count = text
+            .parse()
+            .ok()
+            .filter(|count: &NonZeroU16| count.get() <= max);
+        count.ok_or_else(|| {
+            let detail = format!("prefetch-count must be a number from 1 to {max}");
+            Fault::new("bad prefetch-count", detail)
+        })
     }
 
     fn handle_disconnect(&mut self, receipt: Option<&str>) -> Event {
@@ -245,6 +380,12 @@ impl Session {
         ticket
     }
 
+    /// Owes a RECEIPT that waits for nothing but its turn.
+    fn receipt_at_once(&mut self, receipt: Option<&str>) {
+        self.owe(receipt, true);
+        self.settle();
+    }
+
     /// Gives a frame its ticket and, if it asked for one, its turn among the RECEIPTs.
     fn owe(&mut self, receipt: Option<&str>, is_released: bool) -> Ticket {
         let ticket = self.ticket();
@@ -259,6 +400,34 @@ fn required<'a>(headers: &'a Headers, name: &str) -> Result<&'a str, Fault> {
     headers
         .get(name)
         .ok_or_else(|| Fault::new("missing header", format!("it needs the header {name}")))
+}
+
+fn ack_mode(headers: &Headers, version: Version) -> Result<AckMode, Fault> {
+    match headers.get("ack") {
+        None | Some("auto") => Ok(AckMode::Auto),
+        Some("client") => Ok(AckMode::Client),
+        Some("client-individual") if version > Version::V10 => Ok(AckMode::ClientIndividual),
+        Some(_) => {
+            let detail = if version > Version::V10 {
+                "ack must be auto, client or client-individual"
+            } else {
+                "in version 1.0 ack must be auto or client"
+            };
+            Err(Fault::new("bad ack mode", detail))
+        }
+    }
+}
+
+fn not_begun() -> Fault {
+    let detail = "no transaction of this name is open; BEGIN one first";
+    Fault::new("no such transaction", detail)
+}
+
+fn octets_of(headers: &Headers) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum()
 }
 
 /// How a client names the subscription of its SUBSCRIBE or UNSUBSCRIBE.

@@ -49,15 +49,14 @@ fn a_whole_conversation_however_the_wire_cuts_it() {
             Some("m"),
         );
         pair.settle();
-        let Some(server::Event::Send {
+        let Some(server::Event::Send { sent, .. }) = pair.server_events.last() else {
+            panic!()
+        };
+        let server::Sent {
             destination,
             headers,
             body,
-            ..
-        }) = pair.server_events.last()
-        else {
-            panic!()
-        };
+        } = sent;
         assert_eq!(
             (destination.as_str(), headers.get("n")),
             ("/topic/x", Some("1\n:"))

@@ -136,7 +136,10 @@ impl Pair {
 
     /// Delivers a MESSAGE to a subscription.
     pub(super) fn deliver(&mut self, subscription: SubscriptionKey, rest: &[u8]) -> bool {
-        let Some(parts) = self.server.deliver(subscription, rest, self.now) else {
+        let Some(position) = self.server.position_next(subscription) else {
+            return false;
+        };
+        let Some(parts) = self.server.deliver(subscription, position, rest, self.now) else {
             return false;
         };
         let octets = Bytes::from(parts.concat());
@@ -166,7 +169,9 @@ impl Pair {
 
 fn ticket(event: &Event) -> Option<Ticket> {
     match event {
-        Event::Send { ticket, .. } | Event::Subscribe { ticket, .. } => Some(*ticket),
+        Event::Send { ticket, .. }
+        | Event::Commit { ticket, .. }
+        | Event::Subscribe { ticket, .. } => Some(*ticket),
         _ => None,
     }
 }

@@ -223,7 +223,7 @@ fn what_a_session_cannot_take_ends_it_with_an_error() {
         (
             Some("1.2"),
             "SEND\ndestination:/d\ntransaction:t\nreceipt:1\n\n\0",
-            &["not offered yet", "receipt-id:1\n"],
+            &["no such transaction", "receipt-id:1\n"],
         ),
         (
             Some("1.2"),
@@ -242,8 +242,18 @@ fn what_a_session_cannot_take_ends_it_with_an_error() {
         ),
         (
             Some("1.2"),
-            "SUBSCRIBE\nid:1\ndestination:/d\nack:client\n\n\0",
-            &["not offered yet"],
+            "SUBSCRIBE\nid:1\ndestination:/d\nack:client\nprefetch-count:0\n\n\0",
+            &["bad prefetch-count", "1 to 1000"],
+        ),
+        (
+            Some("1.2"),
+            "SUBSCRIBE\nid:1\ndestination:/d\nack:client\nprefetch-count:1001\n\n\0",
+            &["bad prefetch-count", "1 to 1000"],
+        ),
+        (
+            Some("1.0"),
+            "SUBSCRIBE\nid:1\ndestination:/d\nack:client-individual\n\n\0",
+            &["bad ack mode", "auto or client"],
         ),
         (
             Some("1.2"),
@@ -280,26 +290,56 @@ fn what_a_session_cannot_take_ends_it_with_an_error() {
             "UNSUBSCRIBE\ndestination:/d\n\n\0",
             &["missing header"],
         ),
-        (Some("1.2"), "ACK\nid:1\n\n\0", &["not offered yet", "ACK"]),
         (
             Some("1.2"),
-            "NACK\nid:1\n\n\0",
-            &["not offered yet", "NACK"],
+            "ACK\nid:0-1\n\n\0",
+            &["no such message", "ACK"],
         ),
         (
             Some("1.2"),
-            "BEGIN\ntransaction:1\nreceipt:b\n\n\0",
-            &["not offered yet", "BEGIN", "receipt-id:b\n"],
+            "NACK\nid:x\n\n\0",
+            &["no such message", "NACK"],
+        ),
+        (
+            Some("1.2"),
+            "ACK\nmessage-id:1\nsubscription:1\n\n\0",
+            &["missing header", " id"],
+        ),
+        (
+            Some("1.1"),
+            "ACK\nmessage-id:1\n\n\0",
+            &["missing header", "subscription"],
+        ),
+        (
+            Some("1.1"),
+            "ACK\nmessage-id:1\nsubscription:1\nreceipt:a\n\n\0",
+            &["no such message", "receipt-id:a\n"],
+        ),
+        (Some("1.0"), "ACK\nmessage-id:1\n\n\0", &["no such message"]),
+        (
+            Some("1.0"),
+            "NACK\nmessage-id:1\n\n\0",
+            &["unknown command", "NACK"],
+        ),
+        (
+            Some("1.2"),
+            "BEGIN\nreceipt:b\n\n\0",
+            &["missing header", "transaction", "receipt-id:b\n"],
+        ),
+        (
+            Some("1.2"),
+            "BEGIN\ntransaction:1\n\n\0BEGIN\ntransaction:1\nreceipt:b\n\n\0",
+            &["transaction in use", "BEGIN", "receipt-id:b\n"],
         ),
         (
             Some("1.2"),
             "COMMIT\ntransaction:1\n\n\0",
-            &["not offered yet"],
+            &["no such transaction", "COMMIT"],
         ),
         (
             Some("1.2"),
             "ABORT\ntransaction:1\n\n\0",
-            &["not offered yet"],
+            &["no such transaction", "ABORT"],
         ),
         (
             Some("1.2"),
@@ -344,7 +384,7 @@ fn subscriptions_are_bounded_and_delivered_to_until_they_end() {
         .collect();
     let head = subject
         .session
-        .deliver(keys[0], b"rest", secs(1))
+        .deliver(keys[0], 0, b"rest", secs(1))
         .map(|parts| parts.concat());
     assert_eq!(
         head.as_deref(),
@@ -361,8 +401,13 @@ fn subscriptions_are_bounded_and_delivered_to_until_they_end() {
         }]
     );
     assert_eq!(subject.said(), receipt("2"));
-    assert_eq!(subject.session.deliver(keys[0], b"rest", secs(1)), None);
-    assert!(subject.session.deliver(keys[1], b"rest", secs(1)).is_some());
+    assert_eq!(subject.session.deliver(keys[0], 0, b"rest", secs(1)), None);
+    assert!(
+        subject
+            .session
+            .deliver(keys[1], 0, b"rest", secs(1))
+            .is_some()
+    );
     let again = "SUBSCRIBE\nid:a\\cb\ndestination:/d\n\n\0";
     assert!(matches!(
         subject.input(again)[..],
@@ -374,7 +419,7 @@ fn subscriptions_are_bounded_and_delivered_to_until_they_end() {
             .is_empty()
     );
     assert!(subject.said().contains("too many subscriptions"));
-    assert_eq!(subject.session.deliver(keys[1], b"rest", secs(1)), None);
+    assert_eq!(subject.session.deliver(keys[1], 0, b"rest", secs(1)), None);
 }
 
 #[test]
@@ -392,7 +437,7 @@ fn in_1_0_a_subscription_without_id_is_known_by_its_destination() {
         panic!()
     };
     assert_eq!(destination, "/d");
-    let parts = subject.session.deliver(*subscription, b"rest", secs(1));
+    let parts = subject.session.deliver(*subscription, 0, b"rest", secs(1));
     assert_eq!(
         parts.map(|parts| parts.concat()).as_deref(),
         Some(&b"MESSAGE\nrest"[..])
