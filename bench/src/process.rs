@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -94,6 +95,7 @@ impl Drop for Program {
 
 /// Keeps this thread on one core, where there are two and the system lets us.
 fn pin(core: usize) {
+    has_two_cores();
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     if let Some(id) = cores.get(core) {
         core_affinity::set_for_current(*id);
@@ -102,5 +104,8 @@ fn pin(core: usize) {
 
 /// Whether there is one core for the program and one for the load.
 pub(crate) fn has_two_cores() -> bool {
-    core_affinity::get_core_ids().is_some_and(|cores| cores.len() > CORE + 1)
+    // Asked before the first pinning, which would hide the others.
+    static HAS_TWO: OnceLock<bool> = OnceLock::new();
+    *HAS_TWO
+        .get_or_init(|| core_affinity::get_core_ids().is_some_and(|cores| cores.len() > CORE + 1))
 }

@@ -429,11 +429,9 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
     fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
         let receipt = self.session.receipt_of(ticket).map(str::to_owned);
         let refusal = refusal.with_receipt(receipt.as_deref());
-        if self.closing_until.is_some() {
-            self.session.pass_over(ticket);
-        } else if self.subscriptions.tell_refusal(&refusal) {
-            self.session.pass_over(ticket);
-        } else if receipt.is_some() {
+        let is_heard = self.closing_until.is_none();
+        let is_told = is_heard && self.subscriptions.tell_refusal(&refusal);
+        if is_heard && !is_told && receipt.is_some() {
             self.session
                 .fail(Some(ticket), refusal.title, &refusal.detail);
         } else {

@@ -102,7 +102,11 @@ async fn a_window_on_a_room_is_fed_as_it_is_acknowledged() {
     // What was not acknowledged is delivered again to who begins again at it, as the same message.
     client.send("UNSUBSCRIBE\nid:s\n\n\0").await;
     client
-        .subscribe("t", &destination, "ack:client\nx-stream-offset:offset=351\n")
+        .subscribe(
+            "t",
+            &destination,
+            "ack:client\nx-stream-offset:offset=351\n",
+        )
         .await;
     let again = offsets(&mut client, 100).await;
     assert_eq!(
@@ -348,7 +352,11 @@ async fn one_refusal_refuses_all_of_a_transaction() {
     let same_id = format!(r#"{{"type":"TALK","sender":"영희","message":"x","id":"{taken}"}}"#);
     for (bad, status) in [(blank, 422), (same_id, 409)] {
         client.send("BEGIN\ntransaction:t\n\n\0").await;
-        for body in [&talk(&room, "영희", "좋아"), &talk(&room, "영희", "또"), &bad] {
+        for body in [
+            &talk(&room, "영희", "좋아"),
+            &talk(&room, "영희", "또"),
+            &bad,
+        ] {
             client
                 .send(&format!(
                     "SEND\ndestination:{destination}\ntransaction:t\n\n{body}\0"

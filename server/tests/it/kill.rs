@@ -80,7 +80,7 @@ async fn what_was_acknowledged_survives_thirty_kills() {
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
     let (mut child, mut address) = start(data.path()).await;
     let room = make_room(address, "r").await;
-    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    let mut random = Random::new();
     for round in 0..ROUNDS {
         let mut clients = tokio::task::JoinSet::new();
         for index in 0..CLIENTS {
@@ -93,31 +93,12 @@ async fn what_was_acknowledged_survives_thirty_kills() {
                 round,
             ));
         }
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        tokio::time::sleep(Duration::from_millis(30 + random % 300)).await;
+        tokio::time::sleep(Duration::from_millis(30 + random.next() % 300)).await;
         child.kill().await.unwrap();
         clients.join_all().await;
         (child, address) = start(data.path()).await;
     }
-    let mut stored: Vec<(String, String)> = Vec::new();
-    loop {
-        let path = format!(
-            "/chat/room/{}/messages?limit=200&after={}",
-            room.room_id,
-            stored.len()
-        );
-        let answer = request(address, "GET", &path, &[], "").await;
-        let page: Vec<shared::chat::ChatMessage> = serde_json::from_str(&answer.body).unwrap();
-        if page.is_empty() {
-            break;
-        }
-        for message in page {
-            assert_eq!(message.seq, stored.len() as u64 + 1);
-            stored.push((message.sender.to_string(), message.message));
-        }
-    }
+    let stored = read_all(address, &room).await;
     child.kill().await.unwrap();
     let acknowledged = Arc::try_unwrap(acknowledged).unwrap().into_inner().unwrap();
     println!(
@@ -130,6 +111,128 @@ async fn what_was_acknowledged_survives_thirty_kills() {
         "too little was sent to mean anything"
     );
     check_order(&stored, &acknowledged);
+}
+
+/// What is in a room: sender and text of each message.
+async fn read_all(address: SocketAddr, room: &shared::chat::ChatRoom) -> Vec<(String, String)> {
+    let mut stored: Vec<(String, String)> = Vec::new();
+    loop {
+        let path = format!(
+            "/chat/room/{}/messages?limit=200&after={}",
+            room.room_id,
+            stored.len()
+        );
+        let answer = request(address, "GET", &path, &[], "").await;
+        let page: Vec<shared::chat::ChatMessage> = serde_json::from_str(&answer.body).unwrap();
+        if page.is_empty() {
+            return stored;
+        }
+        for message in page {
+            assert_eq!(message.seq, stored.len() as u64 + 1);
+            stored.push((message.sender.to_string(), message.message));
+        }
+    }
+}
+
+/// A random number after another (xorshift), the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        Random(0x9E37_79B9_7F4A_7C15)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// How many messages a transaction of this test has.
+const PARTS: usize = 6;
+
+/// Commits transactions over two rooms until the server dies; notes each that got its RECEIPT.
+async fn commit_until_killed(
+    address: SocketAddr,
+    rooms: [shared::chat::ChatRoom; 2],
+    name: String,
+    committed: Arc<Mutex<Vec<String>>>,
+    round: usize,
+) {
+    let Ok(mut client) = Client::try_connect(address).await else {
+        return;
+    };
+    for index in 0.. {
+        let transaction = format!("{name}-{round}-{index}");
+        let mut frames = format!("BEGIN\ntransaction:{transaction}\n\n\0");
+        for part in 0..PARTS {
+            let room = &rooms[part % 2];
+            let text = crate::support::talk(room, &name, &format!("{transaction}-{part}"));
+            frames += &format!(
+                "SEND\ndestination:/app/chat/sendMessage\ntransaction:{transaction}\n\n{text}\0"
+            );
+        }
+        frames += &format!("COMMIT\ntransaction:{transaction}\nreceipt:{transaction}\n\n\0");
+        if client.try_send(&frames).await.is_err() {
+            return;
+        }
+        if index >= 2 {
+            let Ok(frame) = client.next().await else {
+                return;
+            };
+            let receipt = frame.headers.get("receipt-id").expect("a RECEIPT");
+            committed.lock().unwrap().push(receipt.to_owned());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_survives_a_kill_whole_or_not_at_all() {
+    const ROUNDS: usize = 15;
+    const CLIENTS: usize = 8;
+    let data = tempfile::tempdir().unwrap();
+    let committed = Arc::new(Mutex::new(Vec::new()));
+    let (mut child, mut address) = start(data.path()).await;
+    let rooms = [make_room(address, "a").await, make_room(address, "b").await];
+    let mut random = Random::new();
+    for round in 0..ROUNDS {
+        let mut clients = tokio::task::JoinSet::new();
+        for index in 0..CLIENTS {
+            clients.spawn(commit_until_killed(
+                address,
+                rooms.clone(),
+                format!("c{index}"),
+                Arc::clone(&committed),
+                round,
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(30 + random.next() % 200)).await;
+        child.kill().await.unwrap();
+        clients.join_all().await;
+        (child, address) = start(data.path()).await;
+    }
+    let mut parts = std::collections::HashMap::new();
+    for room in &rooms {
+        for (_, text) in read_all(address, room).await {
+            let (transaction, _) = text.rsplit_once('-').unwrap();
+            *parts.entry(transaction.to_owned()).or_insert(0) += 1;
+        }
+    }
+    child.kill().await.unwrap();
+    let committed = Arc::try_unwrap(committed).unwrap().into_inner().unwrap();
+    println!("{} committed, {} stored", committed.len(), parts.len());
+    assert!(
+        committed.len() > ROUNDS * CLIENTS,
+        "too little was sent to mean anything"
+    );
+    for (transaction, count) in &parts {
+        assert_eq!(*count, PARTS, "{transaction} is there in part");
+    }
+    for transaction in &committed {
+        assert!(parts.contains_key(transaction), "{transaction} is lost");
+    }
 }
 
 /// Every acknowledged message is there, once, and each sender's are in the order of sending.

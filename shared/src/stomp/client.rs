@@ -224,6 +224,61 @@ impl Client {
         self.submit(frame.with_body(body));
     }
 
+    /// Acknowledges a message by its headers, in a transaction or at once.
+    pub fn ack(&mut self, message: &Headers, transaction: Option<&str>) {
+        self.settle(Command::Ack, message, transaction);
+    }
+
+    /// Gives a message back by its headers, in a transaction or at once (not in 1.0).
+    pub fn nack(&mut self, message: &Headers, transaction: Option<&str>) {
+        self.settle(Command::Nack, message, transaction);
+    }
+
+    fn settle(&mut self, command: Command, message: &Headers, transaction: Option<&str>) {
+        let Phase::Connected(version) = self.phase else {
+            return;
+        };
+        // What the version calls a message, and where a MESSAGE says it.
+        let names: &[(&str, &str)] = match version {
+            Version::V12 => &[("id", "ack")],
+            Version::V11 => &[
+                ("message-id", "message-id"),
+                ("subscription", "subscription"),
+            ],
+            Version::V10 => &[("message-id", "message-id")],
+        };
+        let mut frame = Frame::new(command);
+        for (name, source) in names {
+            frame
+                .headers
+                .push(name, message.get(source).unwrap_or_default());
+        }
+        if let Some(transaction) = transaction {
+            frame.headers.push("transaction", transaction);
+        }
+        self.submit(frame);
+    }
+
+    /// Begins a transaction: SENDs with a `transaction` header of this name, and acknowledgements in
+    /// it, count at its COMMIT.
+    pub fn begin(&mut self, transaction: &str) {
+        self.submit(Frame::new(Command::Begin).with_header("transaction", transaction));
+    }
+
+    /// Commits a transaction; the RECEIPT of that id tells that all of it is done.
+    pub fn commit(&mut self, transaction: &str, receipt: Option<&str>) {
+        let mut frame = Frame::new(Command::Commit).with_header("transaction", transaction);
+        if let Some(receipt) = receipt {
+            frame.headers.push("receipt", receipt);
+        }
+        self.submit(frame);
+    }
+
+    /// Drops a transaction.
+    pub fn abort(&mut self, transaction: &str) {
+        self.submit(Frame::new(Command::Abort).with_header("transaction", transaction));
+    }
+
     /// Takes leave. The RECEIPT of that id tells that the server has seen everything; the session is
     /// over then.
     pub fn disconnect(&mut self, receipt: &str) {

@@ -396,3 +396,63 @@ fn connect_carries_what_is_configured() {
         "CONNECT\\naccept-version:1.0,1.1,1.2\\nhost:chat:8080\\nheart-beat:10000,10000\\nlogin:a\\n\\n\\x00"
     );
 }
+
+#[test]
+fn what_a_client_acknowledges_in_a_transaction_counts_at_its_commit() {
+    for piece in PIECES {
+        let mut pair = pair();
+        pair.piece = piece;
+        pair.client.subscribe(
+            "s",
+            "/queue/x",
+            &[("ack", "client-individual"), ("prefetch-count", "2")],
+        );
+        pair.settle();
+        let [_, server::Event::Subscribe { subscription, .. }] = pair.server_events[..] else {
+            panic!("{:?}", pair.server_events)
+        };
+        let ids = server::MessageIds::Kept("m".into());
+        pair.server.identify(subscription, ids);
+        let mut rest = Vec::new();
+        message_rest(&[("destination", "/queue/x")], b"work", &mut rest).unwrap();
+        assert!(pair.deliver(subscription, &rest) && pair.deliver(subscription, &rest));
+        assert_eq!(pair.server.window(subscription), 0);
+        let messages: Vec<_> = pair
+            .client_events
+            .iter()
+            .filter_map(|event| match event {
+                client::Event::Message { headers, .. } => Some(headers.clone()),
+                _ => None,
+            })
+            .collect();
+        pair.client.begin("t");
+        pair.client.ack(&messages[0], Some("t"));
+        pair.client.send(
+            "/queue/done",
+            &[("transaction", "t")],
+            Bytes::from_static(b"done"),
+            None,
+        );
+        pair.client.begin("u");
+        pair.client.nack(&messages[1], Some("u"));
+        pair.client.abort("u");
+        pair.settle();
+        assert_eq!(pair.server.window(subscription), 0);
+        pair.client.commit("t", Some("c"));
+        pair.settle();
+        assert_eq!(pair.receipts(), ["c"]);
+        assert_eq!(pair.server.window(subscription), 1);
+        let [
+            ..,
+            server::Event::Commit { sends, .. },
+            server::Event::Settled {
+                positions, is_nack, ..
+            },
+        ] = &pair.server_events[..]
+        else {
+            panic!("{:?}", pair.server_events)
+        };
+        assert_eq!((sends.len(), &sends[0].body[..]), (1, &b"done"[..]));
+        assert_eq!((&positions[..], *is_nack), (&[0][..], false));
+    }
+}
