@@ -21,6 +21,7 @@ export default defineConfig<Options>({
   // What takes five minutes begins first.
   projects: [
     { name: "hidden", testMatch: "hidden.spec.ts" },
+    { name: "clients", testDir: "clients" },
     { name: "seen", testMatch: "*.spec.ts", testIgnore: "hidden.spec.ts" },
   ],
   testDir: "specs",
