@@ -3,6 +3,7 @@
 //! Each step says what it does before it does it; one that fails says what to do.
 
 mod browser;
+mod clients;
 mod run;
 mod site;
 mod toolchain;
@@ -163,14 +164,21 @@ fn test_browser(arguments: &[String]) -> Result<()> {
     let program = build(false)?;
     browser::packages()?;
     let chromium = browser::chromium()?;
-    say("running the browser's tests");
+    let (python, maven) = (clients::python(), clients::maven());
+    say("running the browser's tests, and those of somebody else's clients");
     let mut step = Step::new(browser::npx()?)
         .dir(browser::folder())
         .args(["--no-install", "playwright", "test"])
         .args(arguments)
         .env("SARANGBANG_BIN", program);
-    if let Some(chromium) = chromium {
-        step = step.env("CHROMIUM", chromium);
+    for (name, program) in [
+        ("CHROMIUM", chromium),
+        ("SARANGBANG_PYTHON", python),
+        ("SARANGBANG_MAVEN", maven),
+    ] {
+        if let Some(program) = program {
+            step = step.env(name, program);
+        }
     }
     step.run("mend the spec that fails above")
 }
