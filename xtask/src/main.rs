@@ -1,9 +1,10 @@
-//! The project's front door: `cargo xtask serve | build | test | ci | bench`.
+//! The project's front door: `cargo xtask serve | build | test | ci | fuzz | bench`.
 //!
 //! Each step says what it does before it does it; one that fails says what to do.
 
 mod browser;
 mod clients;
+mod fuzz;
 mod run;
 mod site;
 mod toolchain;
@@ -51,6 +52,14 @@ enum Task {
     },
     /// What continuous integration runs: format, clippy, then exactly what `test` runs
     Ci,
+    /// Attack the decoder and the server's half of STOMP with made-up input
+    Fuzz {
+        /// Seconds for each target
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+        /// Only this target
+        target: Option<String>,
+    },
     /// Measure: fan-out against a bare copier, idle connections, the weight of the first page
     Bench {
         /// Arguments of the benchmark
@@ -91,6 +100,7 @@ fn perform(task: Task) -> Result<()> {
             check()?;
             test()
         }
+        Task::Fuzz { seconds, target } => fuzz::run(target.as_deref(), seconds),
         Task::Bench { options } => {
             let program = build(true)?;
             say("measuring");
@@ -125,10 +135,19 @@ fn check() -> Result<()> {
     Step::cargo()
         .args(["fmt", "--all", "--check"])
         .run("run `cargo fmt --all`")?;
+    Step::cargo()
+        .args(["fmt", "--manifest-path", fuzz::MANIFEST, "--check"])
+        .run("run `cargo fmt --manifest-path fuzz/Cargo.toml`")?;
     say("running clippy");
     let warnings = ["--", "-D", "warnings"];
     Step::cargo()
         .args(["clippy", "--workspace", "--all-targets"])
+        .args(warnings)
+        .run("mend what clippy says above")?;
+    Step::cargo()
+        .args(["clippy", "--manifest-path", fuzz::MANIFEST])
+        .args(["--no-default-features", "--target-dir"])
+        .arg(run::target_dir().join("fuzz"))
         .args(warnings)
         .run("mend what clippy says above")?;
     if toolchain::has_std() || toolchain::add_std() {

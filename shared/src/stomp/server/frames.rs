@@ -133,6 +133,10 @@ impl Session {
         version: Version,
         receipt: Option<&str>,
     ) -> Result<Option<Event>, Fault> {
+        if receipt.is_some_and(|id| !is_expressible("receipt-id", id, version)) {
+            let detail = "in this version its receipt may not hold a line end; choose another";
+            return Err(Fault::new("bad receipt", detail));
+        }
         match frame.command {
             Command::Send => self.handle_send(frame, receipt),
             Command::Subscribe => self.handle_subscribe(frame, version, receipt).map(Some),

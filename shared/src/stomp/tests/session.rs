@@ -722,3 +722,11 @@ fn frames_are_bounded_as_configured() {
     assert!(subject.input(&send(101)).is_empty());
     assert_eq!(subject.close_code(), Some(1002));
 }
+
+#[test]
+fn a_receipt_that_cannot_be_answered_is_refused() {
+    let mut subject = Subject::new();
+    subject.input("CONNECT\n\n\0SEND\ndestination:/d\nreceipt:a\rb\n\n\0");
+    assert!(subject.said().contains("ERROR\nmessage:bad receipt\n"));
+    assert_eq!(subject.close_code(), Some(1002));
+}
