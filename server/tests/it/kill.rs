@@ -2,46 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::process::{PROGRAM, start};
 use crate::support::{Client, SOON, make_room, request, send_frame};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_sarangbang");
-
-/// Starts the program and waits for its first ready line.
-async fn start(data_dir: &Path) -> (Child, SocketAddr) {
-    let mut child = Command::new(PROGRAM)
-        .args([
-            "--listen",
-            "127.0.0.1:0",
-            "--message-rate",
-            "0",
-            "--data-dir",
-        ])
-        .arg(data_dir)
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = tokio::time::timeout(SOON, async {
-        loop {
-            let line = lines.next_line().await.unwrap().expect("a ready line");
-            if let Some((_, address)) = line.split_once("http://") {
-                return address.trim().parse().unwrap();
-            }
-        }
-    })
-    .await
-    .expect("ready in time");
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (child, address)
-}
 
 /// Sends until the server dies; notes each text that got its RECEIPT.
 async fn send_until_killed(

@@ -235,3 +235,83 @@ async fn who_takes_no_byte_for_too_long_is_closed() {
     back.subscribe("0", &room_destination(&room), &offset).await;
     assert_eq!(back.message().await.seq, count as u64 + 1);
 }
+
+/// A session that has begun so many transactions, `t0`, `t1` and so on, each with these SENDs.
+async fn with_transactions(server: &TestServer, count: usize, sends: &[String]) -> Client {
+    let mut client = server.connect().await;
+    for index in 0..count {
+        let begin = format!("BEGIN\ntransaction:t{index}\n\n\0");
+        client.send(&begin).await;
+    }
+    for send in sends {
+        client.send(send).await;
+    }
+    client
+}
+
+#[tokio::test]
+async fn transactions_are_few_and_small() {
+    let server = TestServer::start(&["--message-rate", "0"]).await;
+    let room = server.make_room("r").await;
+    let destination = room_destination(&room);
+    let ends_in_error = async |mut client: Client, frame: &str| {
+        client.send(frame).await;
+        let error = client.frame().await;
+        assert_eq!(error.command, Command::Error, "{error:?}");
+        assert_eq!(client.end().await.code, Some(1002));
+    };
+    let commits = async |client: &mut Client| {
+        client.send("COMMIT\ntransaction:t0\nreceipt:c\n\n\0").await;
+        client.receipt("c").await;
+    };
+
+    // Sixteen are open; one that ends makes room for another.
+    let mut client = with_transactions(&server, 16, &[]).await;
+    commits(&mut client).await;
+    client.send("BEGIN\ntransaction:a\nreceipt:a\n\n\0").await;
+    client.receipt("a").await;
+    ends_in_error(client, "BEGIN\ntransaction:b\n\n\0").await;
+
+    // A thousand frames are in one.
+    let send = |body: &str| format!("SEND\ndestination:{destination}\ntransaction:t0\n\n{body}\0");
+    let small = send(&talk(&room, "a", "x"));
+    let frames = vec![small.clone(); 1_000];
+    let mut client = with_transactions(&server, 1, &frames).await;
+    commits(&mut client).await;
+    assert_eq!(
+        server.history(&room, "?before=1001&limit=1").await[0].seq,
+        1_000
+    );
+    let client = with_transactions(&server, 1, &frames).await;
+    ends_in_error(client, &small).await;
+
+    // A mebibyte of bodies, and of names and values of headers, is in one.
+    let head = "destination".len() + destination.len() + "transaction".len() + "t0".len();
+    let sized = |octets: usize| {
+        let body = talk(&room, "a", "x");
+        send(&format!("{body}{}", " ".repeat(octets - head - body.len())))
+    };
+    let frames = vec![sized(32_768); 31];
+    let whole = [&frames[..], &[sized(32_768)]].concat();
+    let mut client = with_transactions(&server, 1, &whole).await;
+    commits(&mut client).await;
+    let client = with_transactions(&server, 1, &frames).await;
+    ends_in_error(client, &sized(32_769)).await;
+    assert_eq!(server.history(&room, "?after=1032").await, []);
+}
+
+#[tokio::test]
+async fn a_window_has_1_to_1000_messages() {
+    let server = TestServer::start(&[]).await;
+    let subscribe = |receipt: &str, count: &str| {
+        let destination = "/topic/chat/rooms";
+        format!(
+            "SUBSCRIBE\nid:{receipt}{count}\ndestination:{destination}\nack:client\n\
+             prefetch-count:{count}\nreceipt:{receipt}\n\n\0"
+        )
+    };
+    for refused in ["0", "1001", "-1", "", "many"] {
+        taken_and_refused(&server, &subscribe("r", "1"), &subscribe("x", refused)).await;
+        taken_and_refused(&server, &subscribe("r", "1000"), &subscribe("x", refused)).await;
+    }
+}

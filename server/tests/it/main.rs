@@ -6,9 +6,11 @@
 )]
 
 mod broker;
+mod hostile;
 mod http;
 mod kill;
 mod limits;
+mod process;
 mod room_log;
 mod stomp;
 mod support;

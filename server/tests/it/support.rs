@@ -265,7 +265,13 @@ impl Client {
     }
 
     pub(crate) async fn send_binary(&mut self, octets: Vec<u8>) {
-        self.socket.send(Message::binary(octets)).await.unwrap();
+        self.try_send_binary(octets).await.unwrap();
+    }
+
+    /// As [`Client::send_binary`], for a server that may have gone.
+    pub(crate) async fn try_send_binary(&mut self, octets: Vec<u8>) -> Result<(), Ended> {
+        let sent = self.socket.send(Message::binary(octets)).await;
+        sent.map_err(Ended::by)
     }
 
     /// The next frame, or how the connection ended.

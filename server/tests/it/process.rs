@@ -1,0 +1,49 @@
+//! The program as a process of its own.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::support::SOON;
+
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sarangbang");
+
+/// Starts the program with no rate, and waits for its first ready line.
+pub(crate) async fn start(data_dir: &Path) -> (Child, SocketAddr) {
+    let mut child = Command::new(PROGRAM)
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--message-rate",
+            "0",
+            "--data-dir",
+        ])
+        .arg(data_dir)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = tokio::time::timeout(SOON, async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("a ready line");
+            if let Some((_, address)) = line.split_once("http://") {
+                return address.trim().parse().unwrap();
+            }
+        }
+    })
+    .await
+    .expect("ready in time");
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, address)
+}
+
+/// The resident memory of a process in KiB; `None` where the system does not tell.
+pub(crate) fn resident_kib(child: &Child) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()?)).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
