@@ -1,9 +1,10 @@
-//! What `cargo xtask bench` runs: fan-out against a bare copier, the memory of idle connections, and
-//! the weight of the first page. Speed is told as ratios: both sides run here, in turns.
+//! What `cargo xtask bench` runs: fan-out against a bare copier, the memory of idle connections, the
+//! weight of the first page, and the decoder against another. Speed is told as ratios: both sides run here, in turns.
 
 #![expect(clippy::print_stdout, reason = "it prints what it measures")]
 
 mod copier;
+mod decoder;
 mod fan_out;
 mod idle;
 mod page;
@@ -30,7 +31,7 @@ struct Options {
     /// Seconds that each side is measured for in each round of fan-out
     #[arg(long, default_value_t = 3)]
     seconds: u64,
-    /// Rounds of fan-out, each with both sides
+    /// Rounds of fan-out and of the decoder, each with all sides
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Exit with 1 when a target is missed
@@ -47,6 +48,7 @@ enum Part {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Only {
+    Decoder,
     FanOut,
     Idle,
     Page,
@@ -79,6 +81,9 @@ fn perform(options: &Options) -> Result<ExitCode> {
     let mut verdicts = Vec::new();
     if wanted(Only::Page) {
         verdicts.push(page::measure(&options.server)?);
+    }
+    if wanted(Only::Decoder) {
+        verdicts.push(decoder::measure(options.rounds)?);
     }
     if wanted(Only::Idle) {
         verdicts.push(runtime.block_on(idle::measure(&options.server))?);

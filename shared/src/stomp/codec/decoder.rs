@@ -331,13 +331,11 @@ impl Decoder {
                 let command = [&self.carry, part].concat();
                 return Err(DecodeError::UnknownCommand(excerpt(&command)));
             }
-            let part_length = part.len();
-            let part = self.take(part_length);
+            let part = self.take(end.map_or(part.len(), |end| end + 1));
             if end.is_none() {
                 self.carry.extend_from_slice(&part);
                 continue;
             }
-            self.take(1);
             let mut line = self.join(part);
             self.counted += length + 1;
             line.truncate(length - usize::from(is_crlf));
