@@ -3,6 +3,7 @@
 mod acknowledgement;
 mod codec;
 mod conversation;
+mod model;
 mod pair;
 mod properties;
 mod session;
