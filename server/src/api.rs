@@ -1,7 +1,7 @@
 //! The room API (contract, section 1).
 
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,6 +10,7 @@ use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
 use tokio::sync::oneshot;
 
 use crate::app::AppState;
+use crate::body;
 use crate::chat::answer;
 use crate::log::{self, Range, StoreError};
 use crate::origin::Caller;
@@ -141,31 +142,7 @@ async fn json<T: for<'de> Deserialize<'de>>(request: Request<Body>) -> Result<T,
         let detail = "send the body as `content-type: application/json`";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let too_large = || {
-        let detail = format!("the body has more than {BODY_BYTES_MAX} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    };
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
-        return Err(too_large());
-    }
-    let body = to_bytes(request.into_body(), BODY_BYTES_MAX)
-        .await
-        .map_err(|error| {
-            use std::error::Error as _;
-            if error
-                .source()
-                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
-            {
-                too_large()
-            } else {
-                Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "the body did not arrive whole; send it again",
-                )
-            }
-        })?;
+    let body = body::read(request, BODY_BYTES_MAX).await?;
     serde_json::from_slice(&body).map_err(|error| {
         let detail = format!("the body is not the JSON expected here: {error}");
         if error.is_data() {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -11,20 +12,22 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Redirect, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use client::ssr::Source;
 use governor::{DefaultKeyedRateLimiter, Quota};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
+use uuid::Uuid;
 
 use crate::chat::Chat;
 use crate::config::Config;
-use crate::connection::{self, Hub};
+use crate::connection::{self, Hub, Transport};
 use crate::guest::Guests;
 use crate::origin::Caller;
 use crate::problem::Problem;
-use crate::{api, assets, pages, ws};
+use crate::sockjs::{Endpoint, Service, Settings, Visit};
+use crate::{api, assets, pages};
 
 /// What every route can reach.
 #[derive(Clone)]
@@ -33,6 +36,7 @@ pub(crate) struct AppState {
     pub(crate) hub: Arc<Hub>,
     pub(crate) guests: Guests,
     pub(crate) source: Arc<dyn Source>,
+    pub(crate) stomp: Endpoint<Stomp>,
     pub(crate) room_rate: Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>,
     pub(crate) config: Arc<Config>,
 }
@@ -41,12 +45,21 @@ impl AppState {
     pub(crate) fn new(chat: Arc<Chat>, hub: Arc<Hub>, guests: Guests, config: Arc<Config>) -> Self {
         let room_rate = NonZeroU32::new(config.room_rate)
             .map(|rate| Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(rate))));
+        let stomp = Endpoint::new(
+            endpoint(&config),
+            Stomp {
+                chat: Arc::clone(&chat),
+                hub: Arc::clone(&hub),
+                guests: guests.clone(),
+            },
+        );
         let source: Arc<dyn Source> = Arc::new(pages::Rooms(Arc::clone(&chat)));
         AppState {
             chat,
             hub,
             guests,
             source,
+            stomp,
             room_rate,
             config,
         }
@@ -69,9 +82,9 @@ pub(crate) fn routes(state: AppState) -> Router {
         .route("/chat/room/enter/{room_id}", get(pages::page))
         .fallback(pages::page)
         .layer(CompressionLayer::new())
-        .route("/ws/chat", get(stomp))
-        .route("/ws/chat/", get(greeting))
-        .route("/ws/chat/websocket", get(stomp))
+        .route("/ws/chat", any(stomp))
+        .route("/ws/chat/", any(stomp))
+        .route("/ws/chat/{*path}", any(stomp))
         .route(
             &package,
             get(|uri: Uri, headers: HeaderMap| assets::serve(uri, headers)),
@@ -110,13 +123,14 @@ fn header_layer(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
 }
 
-/// Answers everything but `/healthz` with 503 once the server is going down.
+/// Answers everything new but `/healthz` with 503 once the server is going down.
 async fn refuse_while_draining(
     State(state): State<AppState>,
     request: Request<Body>,
     next: Next,
 ) -> Response {
-    if state.hub.is_draining() && request.uri().path() != "/healthz" {
+    let path = request.uri().path();
+    if state.hub.is_draining() && path != "/healthz" && !state.stomp.has_session(path) {
         let detail = "the server is going down; try again in a moment";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .retry_after(5)
@@ -125,41 +139,49 @@ async fn refuse_while_draining(
     next.run(request).await
 }
 
-async fn greeting() -> &'static str {
-    "Welcome to SockJS!\n"
+/// Everything under `/ws/chat`: STOMP over WebSocket and SockJS.
+async fn stomp(State(state): State<AppState>, caller: Caller, request: Request<Body>) -> Response {
+    state.stomp.answer(caller, request).await
 }
 
-/// `/ws/chat` and `/ws/chat/websocket`: STOMP over WebSocket, or the greeting.
-async fn stomp(
-    State(state): State<AppState>,
-    caller: Caller,
-    mut request: Request<Body>,
-) -> Response {
-    if !ws::is_upgrade(request.headers()) && request.uri().path() == "/ws/chat" {
-        return greeting().await.into_response();
-    }
-    if !caller.may_connect(request.headers(), &state.config.allowed_origins) {
-        let detail = "pages of this origin may not connect; see --allowed-origins";
-        return (StatusCode::FORBIDDEN, detail).into_response();
-    }
-    let visit = state.guests.visit(request.headers());
-    let is_browser = request.headers().contains_key(header::ORIGIN);
-    let introduced = (visit.known.is_none() && is_browser).then_some(visit.new);
-    let guest = visit.known.or(introduced);
-    let (chat, hub) = (Arc::clone(&state.chat), Arc::clone(&state.hub));
-    let bytes_max = state.config.payload_bytes_max;
-    let upgraded = ws::upgrade(&mut request, bytes_max, move |socket| {
-        connection::run(socket, chat, hub, guest)
-    });
-    match upgraded {
-        Ok(mut response) => {
-            if let Some(guest) = introduced {
-                state
-                    .guests
-                    .introduce(guest, caller.is_secure, response.headers_mut());
-            }
-            response
+/// The sessions of the endpoint speak STOMP with the chat.
+#[derive(Clone)]
+pub(crate) struct Stomp {
+    chat: Arc<Chat>,
+    hub: Arc<Hub>,
+    guests: Guests,
+}
+
+impl Service for Stomp {
+    fn visit(&self, caller: &Caller, headers: &HeaderMap) -> Visit {
+        let visit = self.guests.visit(headers);
+        let cookie = || self.guests.cookie(visit.new, caller.is_secure);
+        Visit {
+            known: visit.known,
+            new: visit.known.is_none().then(|| (visit.new, cookie())),
         }
-        Err(error) => error.into_response(),
+    }
+
+    fn run<T: Transport + Send + Unpin + 'static>(
+        self,
+        transport: T,
+        guest: Option<Uuid>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        connection::run(transport, self.chat, self.hub, guest)
+    }
+}
+
+fn endpoint(config: &Config) -> Settings {
+    Settings {
+        path: "/ws/chat",
+        allowed_origins: config.allowed_origins.clone(),
+        client_url: config.sockjs_client_url.clone(),
+        has_websocket: true,
+        sets_session_cookie: config.sockjs_session_cookie,
+        response_bytes_max: config.sockjs_response_bytes_max,
+        payload_bytes_max: config.payload_bytes_max,
+        heart_beat_delay: Duration::from_millis(config.sockjs_heart_beat_ms),
+        disconnect_delay: Duration::from_millis(config.sockjs_disconnect_ms),
+        sessions_per_address_max: config.sockjs_sessions_per_address,
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use ipnet::IpNet;
 
-/// Sarangbang: a chat server. Serves the pages, the room API and STOMP over WebSocket.
+/// Sarangbang: a chat server. Serves the pages, the room API, and STOMP over WebSocket and SockJS.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "sarangbang", version, about)]
 pub struct Config {
@@ -68,7 +68,7 @@ pub struct Config {
     )]
     pub header_line_bytes_max: usize,
 
-    /// The most bytes in a WebSocket message
+    /// The most bytes in a WebSocket message, or in the body of a SockJS request
     #[arg(long, env = "SARANGBANG_PAYLOAD_BYTES_MAX", default_value_t = 262_144)]
     pub payload_bytes_max: usize,
 
@@ -128,6 +128,50 @@ pub struct Config {
     /// Milliseconds after which a peer that takes no byte, while some wait, is dropped
     #[arg(long, env = "SARANGBANG_STALL_TIMEOUT_MS", default_value_t = 30_000)]
     pub stall_timeout_ms: u64,
+
+    /// Where SockJS's iframe page loads the client's script from: the version of the pages that embed it
+    #[arg(
+        long,
+        env = "SARANGBANG_SOCKJS_CLIENT_URL",
+        default_value = "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js"
+    )]
+    pub sockjs_client_url: String,
+
+    /// Sets the cookie JSESSIONID on SockJS sessions, for load balancers that keep sessions by it
+    #[arg(
+        long,
+        env = "SARANGBANG_SOCKJS_SESSION_COOKIE",
+        default_value_t = false
+    )]
+    pub sockjs_session_cookie: bool,
+
+    /// Bytes after which a streaming request of SockJS ends and the next goes on
+    #[arg(
+        long,
+        env = "SARANGBANG_SOCKJS_RESPONSE_BYTES_MAX",
+        default_value_t = 131_072
+    )]
+    pub sockjs_response_bytes_max: usize,
+
+    /// Milliseconds between two heart-beats of a SockJS receiver
+    #[arg(
+        long,
+        env = "SARANGBANG_SOCKJS_HEART_BEAT_MS",
+        default_value_t = 25_000
+    )]
+    pub sockjs_heart_beat_ms: u64,
+
+    /// Milliseconds that a SockJS session lives without a receiver
+    #[arg(long, env = "SARANGBANG_SOCKJS_DISCONNECT_MS", default_value_t = 5_000)]
+    pub sockjs_disconnect_ms: u64,
+
+    /// The most SockJS sessions of one address
+    #[arg(
+        long,
+        env = "SARANGBANG_SOCKJS_SESSIONS_PER_ADDRESS",
+        default_value_t = 1_000
+    )]
+    pub sockjs_sessions_per_address: usize,
 
     /// How the log is written
     #[arg(long, env = "SARANGBANG_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]

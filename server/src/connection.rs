@@ -48,8 +48,10 @@ pub(crate) enum Input {
     End(Option<(u16, &'static str)>),
 }
 
-/// A stream of payloads in both directions: WebSocket, and later SockJS.
+/// A stream of payloads in both directions: WebSocket or SockJS.
 pub(crate) trait Transport {
+    /// It carries UTF-8 alone: [`Transport::push_binary`] is not called.
+    const IS_TEXT: bool;
     /// Takes what has come in.
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input>;
     /// Adds one STOMP frame, given in pieces, or one line feed, to what is to be written.
@@ -311,6 +313,8 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         if let Some(close) = self.session.poll_close() {
             self.transport.close(close.code, &close.reason);
             self.closing_until = Some(now + CLOSE_TIMEOUT);
+            // What others may have of a queue they have now, not when the peer has answered.
+            self.subscriptions.clear();
         }
     }
 

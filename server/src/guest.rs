@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use axum::http::HeaderMap;
+use axum::http::header::SET_COOKIE;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::IntoResponse as _;
 use axum_extra::extract::cookie::{Cookie, Key, SameSite, SignedCookieJar};
 use uuid::Uuid;
 
@@ -58,8 +60,8 @@ impl Guests {
         }
     }
 
-    /// Adds the cookie to an answer.
-    pub(crate) fn introduce(&self, guest: Uuid, secure: bool, answer: &mut HeaderMap) {
+    /// The `Set-Cookie` that introduces a guest.
+    pub(crate) fn cookie(&self, guest: Uuid, secure: bool) -> HeaderValue {
         let cookie = Cookie::build((COOKIE, guest.to_string()))
             .path("/")
             .http_only(true)
@@ -68,14 +70,9 @@ impl Guests {
             .permanent()
             .build();
         let jar = SignedCookieJar::new(self.key.clone()).add(cookie);
-        use axum::response::IntoResponse as _;
-        for value in jar
-            .into_response()
-            .headers()
-            .get_all(axum::http::header::SET_COOKIE)
-        {
-            answer.append(axum::http::header::SET_COOKIE, value.clone());
-        }
+        let response = jar.into_response();
+        let set = response.headers().get(SET_COOKIE);
+        set.expect("a cookie was added").clone()
     }
 }
 

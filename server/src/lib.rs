@@ -1,11 +1,12 @@
 //! The server: the room API, the pages, and the STOMP broker on the room log.
 //!
 //! `serve` gets its listener and its end from outside, so that a test owns both. Arrows run one
-//! way: `app` > `api`, `pages`, `ws` > `connection` > `chat` > `log` > `shared`.
+//! way: `app` > `api`, `pages`, `sockjs` > `ws` > `connection` > `chat` > `log` > `shared`.
 
 mod api;
 mod app;
 mod assets;
+mod body;
 mod chat;
 mod config;
 mod connection;
@@ -14,6 +15,7 @@ mod log;
 mod origin;
 mod pages;
 mod problem;
+mod sockjs;
 mod ws;
 
 use std::future::Future;

@@ -117,7 +117,8 @@ pub(crate) async fn page(
         HeaderValue::from_static("accept-language, cookie"),
     );
     if guest.known.is_none() {
-        state.guests.introduce(guest.new, caller.is_secure, headers);
+        let cookie = state.guests.cookie(guest.new, caller.is_secure);
+        headers.append(header::SET_COOKIE, cookie);
     }
     if let Some(chosen) = chosen {
         let cookie = Cookie::build((LANGUAGE_COOKIE, chosen.tag()))

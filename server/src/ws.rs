@@ -338,6 +338,8 @@ impl Write for View<'_, '_> {
 }
 
 impl Transport for WebSocket {
+    const IS_TEXT: bool = false;
+
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         let WebSocket {
             io,

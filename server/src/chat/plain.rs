@@ -197,6 +197,11 @@ impl Inbox {
         settled
     }
 
+    /// Forgets what was taken to be delivered at this position and could not be.
+    pub(crate) fn discard(&self, position: u64) {
+        drop(self.settle(&[position]));
+    }
+
     /// Forgets all that waits.
     pub(crate) fn clear(&self) {
         drop(self.empty());

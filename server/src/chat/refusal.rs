@@ -78,6 +78,12 @@ impl Refusal {
         Self::new(422, "Out of bounds", detail)
     }
 
+    pub(crate) fn not_text() -> Self {
+        let detail = "a message whose body is not UTF-8 came here and was left out, as SockJS carries \
+                      text alone; use WebSocket for such";
+        Self::new(415, "Not text", detail)
+    }
+
     pub(super) fn unavailable() -> Self {
         let detail = "the message could not be stored; nothing of it was kept, send it again later";
         Self::new(503, "Not stored", detail)

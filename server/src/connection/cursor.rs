@@ -424,8 +424,9 @@ impl Subscriptions {
             deliver(cursor, &page, session, transport, now, bytes_max);
             if cursor.next < page.end() {
                 cursor.page = Some(page);
+                return;
             }
-            return;
+            // A page may have been cut short before the place that was asked for: go on at once.
         }
         match cursor.room.read(cursor.next, TURN_BYTES) {
             Read::Nothing => {}
@@ -465,14 +466,15 @@ impl Subscriptions {
         }
     }
 
-    fn fill_posts(
+    fn fill_posts<T: Transport>(
         &mut self,
         session: &mut Session,
-        transport: &mut impl Transport,
+        transport: &mut T,
         now: Duration,
         bytes_max: usize,
     ) {
         let version = session.version().unwrap_or(Version::V10);
+        let mut unsaid = Vec::new();
         for post in &self.posts {
             let mut taken = 0_usize;
             while transport.pending() < bytes_max
@@ -481,6 +483,11 @@ impl Subscriptions {
                 && let Some(letter) = post.inbox.take(position)
             {
                 taken += 1;
+                if T::IS_TEXT && !letter.is_text() {
+                    post.inbox.discard(position);
+                    unsaid.extend(&post.destination);
+                    continue;
+                }
                 let rest = letter.rest(version);
                 if let Some(frame) = session.deliver(post.subscription, position, rest, now) {
                     if letter.is_text() {
@@ -496,6 +503,13 @@ impl Subscriptions {
             {
                 plain.hand_out(destination);
             }
+        }
+        let refusals: Vec<_> = unsaid
+            .into_iter()
+            .map(|destination| Refusal::not_text().on(destination))
+            .collect();
+        for refusal in refusals {
+            self.tell_refusal(&refusal);
         }
     }
 }

@@ -5,7 +5,15 @@ use std::time::Duration;
 use shared::chat::ChatRoom;
 use shared::stomp::{Command, Frame};
 
+use crate::link::{Carrier, over_each_transport};
 use crate::support::{Client, TestServer, room_destination, talk};
+
+over_each_transport!(
+    a_window_on_a_room_is_fed_as_it_is_acknowledged,
+    a_queue_gives_each_message_to_one_in_turn,
+    what_a_queue_gave_and_nobody_acknowledged_goes_to_the_next,
+    who_does_not_take_what_is_not_stored_is_cut_off_alone
+);
 
 /// Long enough for what should not come to come.
 const A_WHILE: Duration = Duration::from_millis(200);
@@ -73,9 +81,8 @@ async fn ack(client: &mut Client, command: &str, frame: &Frame) {
     client.receipt("a").await;
 }
 
-#[tokio::test]
-async fn a_window_on_a_room_is_fed_as_it_is_acknowledged() {
-    let server = TestServer::start(&[]).await;
+async fn a_window_on_a_room_is_fed_as_it_is_acknowledged(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     let room = server.make_room("창").await;
     say(&server, &room, 300).await;
     let destination = room_destination(&room);
@@ -208,9 +215,8 @@ async fn a_topic_reaches_every_subscriber_with_its_own_headers() {
     hears(&mut one, "mine").await;
 }
 
-#[tokio::test]
-async fn a_queue_gives_each_message_to_one_in_turn() {
-    let server = TestServer::start(&[]).await;
+async fn a_queue_gives_each_message_to_one_in_turn(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     let mut speaker = server.connect().await;
     let mut workers = Vec::new();
     for _ in 0..3 {
@@ -229,9 +235,8 @@ async fn a_queue_gives_each_message_to_one_in_turn() {
     }
 }
 
-#[tokio::test]
-async fn what_a_queue_gave_and_nobody_acknowledged_goes_to_the_next() {
-    let server = TestServer::start(&[]).await;
+async fn what_a_queue_gave_and_nobody_acknowledged_goes_to_the_next(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     for end in ["NACK", "UNSUBSCRIBE", "DISCONNECT", "drop"] {
         let destination = format!("/queue/{end}");
         let mut speaker = server.connect().await;
@@ -500,9 +505,8 @@ async fn patterns_and_closed_destinations_are_refused_with_words() {
     }
 }
 
-#[tokio::test]
-async fn who_does_not_take_what_is_not_stored_is_cut_off_alone() {
-    let server = TestServer::start(&["--slow-reader-bytes-max", "20000"]).await;
+async fn who_does_not_take_what_is_not_stored_is_cut_off_alone(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &["--slow-reader-bytes-max", "20000"]).await;
     let mut speaker = server.connect().await;
     let mut slow = server.connect().await;
     let mut quick = server.connect().await;

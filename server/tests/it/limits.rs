@@ -5,18 +5,26 @@ use std::time::Duration;
 use shared::chat::ChatRoom;
 use shared::stomp::Command;
 
+use crate::link::{Carrier, over, over_each_transport};
 use crate::support::{Client, Ended, TestServer, request, room_destination, talk};
 
-#[tokio::test]
-async fn who_does_not_connect_in_time_is_closed() {
-    let server = TestServer::start(&["--connect-timeout-ms", "200"]).await;
-    let mut client = Client::open(server.address).await;
+over_each_transport!(
+    who_does_not_connect_in_time_is_closed,
+    limits_hold_at_the_limit_and_one_past_it,
+    the_rate_delays_and_loses_nothing,
+    headers_are_counted_and_measured,
+    who_does_not_read_what_is_not_stored_is_closed,
+    transactions_are_few_and_small
+);
+
+async fn who_does_not_connect_in_time_is_closed(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &["--connect-timeout-ms", "200"]).await;
+    let mut client = server.open().await;
     assert_eq!(client.end().await.code, Some(4500));
 }
 
-#[tokio::test]
-async fn limits_hold_at_the_limit_and_one_past_it() {
-    let server = TestServer::start(&[]).await;
+async fn limits_hold_at_the_limit_and_one_past_it(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     let room = server.make_room("r").await;
     // A frame of exactly 64 KiB, with a body that is padded JSON.
     let frame = |size: usize| {
@@ -47,8 +55,14 @@ async fn limits_hold_at_the_limit_and_one_past_it() {
         .send("SUBSCRIBE\nid:b\ndestination:/topic/chat/rooms\n\n\0")
         .await;
     assert_eq!(client.frame().await.command, Command::Error);
+}
 
+#[tokio::test]
+async fn a_web_socket_message_is_bounded() {
+    let server = TestServer::start(&[]).await;
     let mut client = server.connect().await;
+    client.send(&"\n".repeat(262_144)).await;
+    client.subscribe("0", "/topic/chat/rooms", "").await;
     client.send(&"\n".repeat(262_145)).await;
     assert_eq!(
         client.end().await,
@@ -59,9 +73,9 @@ async fn limits_hold_at_the_limit_and_one_past_it() {
     );
 }
 
-#[tokio::test]
-async fn the_rate_delays_and_loses_nothing() {
-    let server = TestServer::start(&["--message-rate", "50", "--message-burst", "10"]).await;
+async fn the_rate_delays_and_loses_nothing(carrier: Carrier) {
+    let server =
+        TestServer::start_over(carrier, &["--message-rate", "50", "--message-burst", "10"]).await;
     let room = server.make_room("r").await;
     let mut client = server.connect().await;
     let begin = std::time::Instant::now();
@@ -93,9 +107,8 @@ async fn taken_and_refused(server: &TestServer, taken: &str, refused: &str) {
     assert_eq!(client.end().await.code, Some(1002));
 }
 
-#[tokio::test]
-async fn headers_are_counted_and_measured() {
-    let server = TestServer::start(&[]).await;
+async fn headers_are_counted_and_measured(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     let room = server.make_room("r").await;
     let body = talk(&room, "a", "x");
     let destination = room_destination(&room);
@@ -172,10 +185,9 @@ async fn read_to_end(client: &mut Client) -> (usize, Ended) {
     }
 }
 
-#[tokio::test]
-async fn who_does_not_read_what_is_not_stored_is_closed() {
+async fn who_does_not_read_what_is_not_stored_is_closed(carrier: Carrier) {
     const SENT: usize = 3_000;
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start_over(carrier, &[]).await;
     let mut client = server.connect().await;
     client.subscribe("e", "/user/queue/errors", "").await;
     let room = server.make_room("r").await;
@@ -206,15 +218,30 @@ async fn who_does_not_read_what_is_not_stored_is_closed() {
     other.receipt("r").await;
 }
 
-#[tokio::test]
-async fn who_takes_no_byte_for_too_long_is_closed() {
+/// Who polls takes all that waits, or has gone.
+mod who_takes_no_byte {
+    use super::*;
+
+    over!(who_takes_no_byte_for_too_long_is_closed: websocket WebSocket, sockjs SockJsWebSocket);
+    over!(who_takes_no_byte_for_too_long_is_closed: xhr_streaming XhrStreaming);
+    over!(who_takes_no_byte_for_too_long_is_closed: eventsource EventSource, htmlfile HtmlFile);
+}
+
+async fn who_takes_no_byte_for_too_long_is_closed(carrier: Carrier) {
     const SENT: usize = 2_000;
-    let options = ["--stall-timeout-ms", "300", "--message-rate", "0"];
-    let server = TestServer::start(&options).await;
+    let options = [
+        "--stall-timeout-ms",
+        "300",
+        "--message-rate",
+        "0",
+        "--sockjs-response-bytes-max",
+        "100000000",
+    ];
+    let server = TestServer::start_over(carrier, &options).await;
     let room: ChatRoom = server.make_room("r").await;
     let mut stalled = server.connect().await;
     stalled.subscribe("0", &room_destination(&room), "").await;
-    let mut sender = server.connect().await;
+    let mut sender = Client::connect(server.address).await;
     let text = "가".repeat(4_000);
     for index in 0..SENT {
         sender.talk(&room, "a", &text, &index.to_string()).await;
@@ -249,9 +276,8 @@ async fn with_transactions(server: &TestServer, count: usize, sends: &[String]) 
     client
 }
 
-#[tokio::test]
-async fn transactions_are_few_and_small() {
-    let server = TestServer::start(&["--message-rate", "0"]).await;
+async fn transactions_are_few_and_small(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &["--message-rate", "0"]).await;
     let room = server.make_room("r").await;
     let destination = room_destination(&room);
     let ends_in_error = async |mut client: Client, frame: &str| {

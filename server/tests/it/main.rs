@@ -6,11 +6,14 @@
 )]
 
 mod broker;
+mod exchange;
 mod hostile;
 mod http;
 mod kill;
 mod limits;
+mod link;
 mod process;
 mod room_log;
+mod sockjs;
 mod stomp;
 mod support;

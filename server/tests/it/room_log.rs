@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::link::{Carrier, over_each_transport};
 use crate::support::{Client, TestServer, room_destination};
+
+over_each_transport!(a_slow_reader_is_not_lost, offsets_begin_where_they_say);
 
 const NO_RATE: &[&str] = &["--message-rate", "0"];
 
@@ -72,6 +75,41 @@ async fn a_slow_reader_gets_everything_and_holds_nobody_up() {
     );
 }
 
+/// The same with one other, and fewer messages.
+async fn a_slow_reader_is_not_lost(carrier: Carrier) {
+    const MESSAGES: u64 = 3_000;
+    let server = TestServer::start_over(carrier, NO_RATE).await;
+    let room = server.make_room("r").await;
+    let (mut slow, mut fast) = (server.connect().await, server.connect().await);
+    for client in [&mut slow, &mut fast] {
+        client.subscribe("0", &room_destination(&room), "").await;
+    }
+    let mut sender = Client::connect(server.address).await;
+    let sending = async {
+        for index in 0..MESSAGES {
+            let text = "an ordinary line of talk".repeat(10);
+            sender.talk(&room, "a", &text, &index.to_string()).await;
+            if index % 100 == 99 {
+                for receipt in index - 99..=index {
+                    sender.receipt(&receipt.to_string()).await;
+                }
+            }
+        }
+    };
+    let begin = Instant::now();
+    let reading = async {
+        read_in_order(&mut fast, 1, MESSAGES, None).await;
+        begin.elapsed()
+    };
+    let pause = Some(Duration::from_millis(100));
+    let reading_slowly = read_in_order(&mut slow, 1, MESSAGES, pause);
+    let ((), fast_time, ()) = tokio::join!(sending, reading, reading_slowly);
+    assert!(
+        begin.elapsed() > fast_time,
+        "the slow reader was not slower"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replay_and_live_join_with_no_gap_and_no_repeat() {
     let server = TestServer::start(NO_RATE).await;
@@ -122,9 +160,8 @@ async fn replay_and_live_join_with_no_gap_and_no_repeat() {
     talking.abort();
 }
 
-#[tokio::test]
-async fn offsets_begin_where_they_say() {
-    let server = TestServer::start(NO_RATE).await;
+async fn offsets_begin_where_they_say(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, NO_RATE).await;
     let room = server.make_room("r").await;
     let mut client = server.connect().await;
     for index in 1..=300 {
@@ -162,4 +199,26 @@ async fn offsets_begin_where_they_say() {
     let found = reader.message().await;
     assert!(found.sent_at.unix_timestamp() >= seconds);
     assert!(found.seq <= history[0].seq);
+}
+
+#[tokio::test]
+async fn an_offset_amid_large_messages_is_found() {
+    const MESSAGES: u64 = 130;
+    let server = TestServer::start(NO_RATE).await;
+    let room = server.make_room("r").await;
+    let mut sender = server.connect().await;
+    let text = "가".repeat(4_000);
+    for index in 0..MESSAGES {
+        sender.talk(&room, "a", &text, &index.to_string()).await;
+        sender.receipt(&index.to_string()).await;
+    }
+    // Nobody has read any of it: a page of the store holds few of these, and begins far before.
+    for first in [127, 64, 7, 1] {
+        let mut reader = server.connect().await;
+        let header = format!("x-stream-offset:offset={first}\n");
+        reader
+            .subscribe("0", &room_destination(&room), &header)
+            .await;
+        read_in_order(&mut reader, first, MESSAGES + 1 - first, None).await;
+    }
 }

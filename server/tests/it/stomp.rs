@@ -4,11 +4,21 @@ use std::time::Duration;
 
 use shared::stomp::Command;
 
+use crate::link::{Carrier, over_each_transport};
 use crate::support::{Client, TestServer, request, room_destination, talk};
 
-#[tokio::test]
-async fn two_people_talk() {
-    let server = TestServer::start(&[]).await;
+over_each_transport!(
+    who_listens_is_alive,
+    two_people_talk,
+    receipts_come_in_order_and_disconnect_ends,
+    what_is_wrong_ends_in_error_and_close,
+    refusals_go_to_the_errors_queue_and_lose_nothing,
+    names_belong_to_guests_and_are_freed_at_the_end,
+    a_drain_closes_with_1012_and_keeps_what_was_acknowledged
+);
+
+async fn two_people_talk(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     let room = server.make_room("주말 등산 모임").await;
     let destination = room_destination(&room);
     let mut one = server.connect().await;
@@ -113,9 +123,8 @@ async fn frames_come_in_any_cut_and_kind_of_message() {
     );
 }
 
-#[tokio::test]
-async fn receipts_come_in_order_and_disconnect_ends() {
-    let server = TestServer::start(&[]).await;
+async fn receipts_come_in_order_and_disconnect_ends(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     let room = server.make_room("r").await;
     let mut client = server.connect().await;
     let mut text = String::new();
@@ -147,9 +156,8 @@ async fn receipts_come_in_order_and_disconnect_ends() {
     );
 }
 
-#[tokio::test]
-async fn what_is_wrong_ends_in_error_and_close() {
-    let server = TestServer::start(&[]).await;
+async fn what_is_wrong_ends_in_error_and_close(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     let nobody = "00000000-0000-4000-8000-000000000000";
     let cases = [
         ("SEND\nreceipt:9\n\n\0".to_owned(), Some("9")),
@@ -196,9 +204,8 @@ async fn what_is_wrong_ends_in_error_and_close() {
     }
 }
 
-#[tokio::test]
-async fn refusals_go_to_the_errors_queue_and_lose_nothing() {
-    let server = TestServer::start(&[]).await;
+async fn refusals_go_to_the_errors_queue_and_lose_nothing(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     let room = server.make_room("r").await;
     let mut client = server.connect().await;
     client.subscribe("e", "/user/queue/errors", "").await;
@@ -232,15 +239,14 @@ async fn refusals_go_to_the_errors_queue_and_lose_nothing() {
     assert_eq!(server.history(&room, "").await.len(), 1);
 }
 
-#[tokio::test]
-async fn names_belong_to_guests_and_are_freed_at_the_end() {
-    let server = TestServer::start(&[]).await;
+async fn names_belong_to_guests_and_are_freed_at_the_end(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     let room = server.make_room("r").await;
     let page = request(server.address, "GET", "/chat/rooms", &[], "").await;
     assert_eq!(page.status, 200);
     let origin = format!("http://{}", server.address);
     let open = async || {
-        let mut client = Client::open_with(server.address, &[("origin", &origin)]).await;
+        let mut client = server.open_with(&[("origin", &origin)]).await;
         client
             .send("CONNECT\naccept-version:1.2\nhost:x\n\n\0")
             .await;
@@ -364,10 +370,10 @@ async fn heart_beats_are_sent_and_watched() {
     assert!(client.heart_beats >= 2, "{}", client.heart_beats);
 }
 
-#[tokio::test]
-async fn a_pong_is_a_sign_of_life() {
-    let server = TestServer::start(&["--heart-beat-ms", "100"]).await;
-    let mut client = Client::open(server.address).await;
+/// A WebSocket's pong, and a receiver that is open.
+async fn who_listens_is_alive(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &["--heart-beat-ms", "100"]).await;
+    let mut client = server.open().await;
     client
         .send("CONNECT\naccept-version:1.2\nhost:x\nheart-beat:100,100\n\n\0")
         .await;
@@ -397,9 +403,8 @@ async fn rooms_are_announced() {
     assert_eq!(shown.message_count, 20);
 }
 
-#[tokio::test]
-async fn a_drain_closes_with_1012_and_keeps_what_was_acknowledged() {
-    let server = TestServer::start(&[]).await;
+async fn a_drain_closes_with_1012_and_keeps_what_was_acknowledged(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
     let room = server.make_room("r").await;
     let mut client = server.connect().await;
     client.talk(&room, "a", "x", "r").await;

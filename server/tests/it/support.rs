@@ -4,19 +4,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::Parser as _;
-use futures_util::{SinkExt as _, StreamExt as _};
 use server::Config;
 use shared::chat::{ChatMessage, ChatRoom};
 use shared::stomp::{Command, Decoder, Frame, Limits, Received, Version};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::exchange::Exchange;
+pub(crate) use crate::link::Ended;
+use crate::link::{Carrier, Link};
 
 /// How long anything may take that is expected to happen.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -25,6 +24,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) data: TempDir,
+    /// What its clients come by.
+    carrier: Carrier,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -32,6 +33,14 @@ pub(crate) struct TestServer {
 impl TestServer {
     pub(crate) async fn start(options: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), options).await
+    }
+
+    /// A server whose clients come by this.
+    pub(crate) async fn start_over(carrier: Carrier, options: &[&str]) -> Self {
+        TestServer {
+            carrier,
+            ..Self::start(options).await
+        }
     }
 
     pub(crate) async fn start_in(data: TempDir, options: &[&str]) -> Self {
@@ -47,6 +56,7 @@ impl TestServer {
         TestServer {
             address,
             data,
+            carrier: Carrier::WebSocket,
             stop: Some(stop),
             task,
         }
@@ -63,8 +73,22 @@ impl TestServer {
         make_room(self.address, name).await
     }
 
+    /// Opens a connection, without CONNECT.
+    pub(crate) async fn open(&self) -> Client {
+        self.open_with(&[]).await
+    }
+
+    /// The same, with these headers.
+    pub(crate) async fn open_with(&self, headers: &[(&'static str, &str)]) -> Client {
+        let opened = Client::open_over(self.carrier, self.address, headers);
+        opened.await.unwrap()
+    }
+
+    /// Opens a session of version 1.2 without heart-beats.
     pub(crate) async fn connect(&self) -> Client {
-        Client::connect(self.address).await
+        let mut client = self.open().await;
+        client.begin().await.unwrap();
+        client
     }
 
     pub(crate) async fn history(&self, room: &ChatRoom, query: &str) -> Vec<ChatMessage> {
@@ -114,94 +138,25 @@ pub(crate) async fn request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Answer {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    if !body.is_empty() {
-        head.push_str(&format!("content-length: {}\r\n", body.len()));
-    }
-    stream
-        .write_all(format!("{head}\r\n{body}").as_bytes())
-        .await
-        .unwrap();
+    let body = Some(body).filter(|body| !body.is_empty());
+    let mut exchange = Exchange::begin(address, method, path, headers, body).await;
     let mut octets = Vec::new();
-    let read = stream.read_to_end(&mut octets);
-    drop(
-        tokio::time::timeout(SOON, read)
-            .await
-            .expect("an answer in time"),
-    );
-    let end = octets.windows(4).position(|end| end == b"\r\n\r\n");
-    let (head, body) = octets.split_at(end.expect("a header"));
-    let (head, body) = (String::from_utf8_lossy(head), &body[4..]);
-    let mut lines = head.lines();
-    let status = lines
-        .next()
-        .unwrap()
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    let headers: Vec<_> = lines
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let chunked = headers.iter().any(|(name, value)| {
-        name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case("chunked")
-    });
-    let body = if chunked {
-        dechunk(body)
-    } else {
-        body.to_vec()
-    };
+    while let Some(mut piece) = exchange.try_piece().await.unwrap() {
+        octets.append(&mut piece);
+    }
     Answer {
-        status,
-        headers,
-        body: String::from_utf8_lossy(&body).into_owned(),
+        status: exchange.status,
+        headers: exchange.headers,
+        body: String::from_utf8_lossy(&octets).into_owned(),
     }
-}
-
-fn dechunk(mut octets: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::new();
-    while let Some(end) = octets.windows(2).position(|end| end == b"\r\n") {
-        let size = std::str::from_utf8(&octets[..end]).unwrap();
-        let size = usize::from_str_radix(size.trim(), 16).unwrap();
-        let chunk = &octets[end + 2..];
-        if size == 0 {
-            break;
-        }
-        whole.extend_from_slice(&chunk[..size]);
-        octets = &chunk[size + 2..];
-    }
-    whole
 }
 
 /// A STOMP client that writes frames as text and shows each that comes.
 pub(crate) struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub(crate) link: Link,
     decoder: Decoder,
     /// Line feeds seen between frames.
     pub(crate) heart_beats: usize,
-}
-
-/// How a connection ended.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Ended {
-    pub(crate) code: Option<u16>,
-    pub(crate) reason: String,
-}
-
-impl Ended {
-    fn by(error: tokio_tungstenite::tungstenite::Error) -> Self {
-        Ended {
-            code: None,
-            reason: error.to_string(),
-        }
-    }
 }
 
 impl Client {
@@ -211,21 +166,16 @@ impl Client {
     }
 
     pub(crate) async fn open_with(address: SocketAddr, headers: &[(&'static str, &str)]) -> Self {
-        Self::try_open(address, headers).await.unwrap()
+        Self::open_over(Carrier::WebSocket, address, headers)
+            .await
+            .unwrap()
     }
 
-    async fn try_open(
+    pub(crate) async fn open_over(
+        carrier: Carrier,
         address: SocketAddr,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, Ended> {
-        let mut request = format!("ws://{address}/ws/chat")
-            .into_client_request()
-            .unwrap();
-        for (name, value) in headers {
-            request.headers_mut().insert(*name, value.parse().unwrap());
-        }
-        let opened = tokio_tungstenite::connect_async(request).await;
-        let (socket, _) = opened.map_err(Ended::by)?;
         let limits = Limits {
             frame_bytes_max: 16 << 20,
             ..Limits::default()
@@ -233,25 +183,30 @@ impl Client {
         let mut decoder = Decoder::new(limits);
         decoder.set_version(Version::V12);
         Ok(Client {
-            socket,
+            link: Link::open(carrier, address, headers).await?,
             decoder,
             heart_beats: 0,
         })
     }
 
-    /// Opens a session of version 1.2 without heart-beats.
+    /// Opens a session of version 1.2 without heart-beats, over WebSocket.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self::try_connect(address).await.unwrap()
     }
 
     /// As [`Client::connect`], for a server that may have gone.
     pub(crate) async fn try_connect(address: SocketAddr) -> Result<Self, Ended> {
-        let mut client = Self::try_open(address, &[]).await?;
-        let connect = "CONNECT\naccept-version:1.2\nhost:chat\n\n\0";
-        client.try_send(connect).await?;
-        let frame = client.next().await?;
-        assert_eq!(frame.command, Command::Connected, "{frame:?}");
+        let mut client = Self::open_over(Carrier::WebSocket, address, &[]).await?;
+        client.begin().await?;
         Ok(client)
+    }
+
+    async fn begin(&mut self) -> Result<(), Ended> {
+        let connect = "CONNECT\naccept-version:1.2\nhost:chat\n\n\0";
+        self.try_send(connect).await?;
+        let frame = self.next().await?;
+        assert_eq!(frame.command, Command::Connected, "{frame:?}");
+        Ok(())
     }
 
     pub(crate) async fn send(&mut self, text: &str) {
@@ -260,8 +215,7 @@ impl Client {
 
     /// As [`Client::send`], for a server that may have gone.
     pub(crate) async fn try_send(&mut self, text: &str) -> Result<(), Ended> {
-        let sent = self.socket.send(Message::text(text)).await;
-        sent.map_err(Ended::by)
+        self.link.send(text).await
     }
 
     pub(crate) async fn send_binary(&mut self, octets: Vec<u8>) {
@@ -270,8 +224,7 @@ impl Client {
 
     /// As [`Client::send_binary`], for a server that may have gone.
     pub(crate) async fn try_send_binary(&mut self, octets: Vec<u8>) -> Result<(), Ended> {
-        let sent = self.socket.send(Message::binary(octets)).await;
-        sent.map_err(Ended::by)
+        self.link.send_binary(octets).await
     }
 
     /// The next frame, or how the connection ended.
@@ -291,25 +244,7 @@ impl Client {
                 }
                 None => {}
             }
-            match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => self.decoder.push(Bytes::from(text)),
-                Some(Ok(Message::Binary(octets))) => self.decoder.push(octets),
-                Some(Ok(Message::Close(Some(close)))) => {
-                    // Lets the library answer the close.
-                    drop(self.socket.next().await);
-                    return Err(Ended {
-                        code: Some(close.code.into()),
-                        reason: close.reason.to_string(),
-                    });
-                }
-                Some(Ok(Message::Close(None)) | Err(_)) | None => {
-                    return Err(Ended {
-                        code: None,
-                        reason: String::new(),
-                    });
-                }
-                Some(Ok(_)) => {}
-            }
+            self.decoder.push(self.link.next().await?);
         }
     }
 

@@ -1,0 +1,46 @@
+//! Request bodies: whole, and within a bound.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
+use bytes::Bytes;
+
+use crate::problem::Problem;
+
+/// How long a body may take to arrive.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads a request's body of at most `bytes_max`.
+///
+/// # Errors
+/// 413 when it is larger or says so, 408 when it does not come in time, 400 when it does not come whole.
+pub(crate) async fn read(request: Request<Body>, bytes_max: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let detail = format!("the body is larger than {bytes_max} bytes; send less at a time");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > bytes_max) {
+        return Err(too_large());
+    }
+    let body = to_bytes(request.into_body(), bytes_max);
+    let body = tokio::time::timeout(TIMEOUT, body).await.map_err(|_| {
+        let detail = "the body did not arrive in time; send it again";
+        Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
+    })?;
+    body.map_err(|error| {
+        if error
+            .source()
+            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+        {
+            return too_large();
+        }
+        let detail = "the body did not arrive whole; send it again";
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })
+}

@@ -1,0 +1,605 @@
+//! SockJS 0.3.3 (<https://sockjs.github.io/sockjs-protocol/sockjs-protocol-0.3.3.html>): sessions that
+//! live through the requests of browsers and proxies that let no WebSocket through.
+//!
+//! What a session is for is not here: an [`Endpoint`] gives each to a [`Service`] as a [`Transport`],
+//! a WebSocket without SockJS's frames too. What a session is made of is in [`session`], how its
+//! receivers speak in [`receiver`].
+
+mod receiver;
+mod session;
+#[cfg(test)]
+mod tests;
+mod websocket;
+
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::{HeaderName, Method, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use shared::sockjs;
+use uuid::Uuid;
+
+use self::receiver::{Callback, Form, Receiver};
+use self::session::{Attached, Sessions};
+use self::websocket::Framed;
+use crate::connection::Transport;
+use crate::origin::Caller;
+use crate::problem::Problem;
+use crate::{body, ws};
+
+/// What an endpoint goes by.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where the endpoint is, without a slash at its end.
+    pub(crate) path: &'static str,
+    /// Origins besides the server's own whose pages may connect; `*` for all.
+    pub(crate) allowed_origins: Vec<String>,
+    /// Where the iframe page loads the client's script from.
+    pub(crate) client_url: String,
+    /// Whether WebSocket is offered.
+    pub(crate) has_websocket: bool,
+    /// Sets the cookie `JSESSIONID`, by which load balancers keep a session at its server.
+    pub(crate) sets_session_cookie: bool,
+    /// A streaming request ends after so many bytes of frames.
+    pub(crate) response_bytes_max: usize,
+    /// The most bytes in a request's body or a WebSocket message.
+    pub(crate) payload_bytes_max: usize,
+    /// After so long with nothing to say, and again, a receiver gets a heart-beat.
+    pub(crate) heart_beat_delay: Duration,
+    /// A session ends so long after its last receiver.
+    pub(crate) disconnect_delay: Duration,
+    /// The most sessions of one address.
+    pub(crate) sessions_per_address_max: usize,
+}
+
+/// Who asks, as the service knows them.
+#[derive(Debug, Default)]
+pub(crate) struct Visit {
+    /// The guest of the request's cookie.
+    pub(crate) known: Option<Uuid>,
+    /// Where there is none: a guest, and the cookie that introduces them.
+    pub(crate) new: Option<(Uuid, HeaderValue)>,
+}
+
+impl Visit {
+    /// The guest of a new session, and the cookie to set. Whoever brings neither a cookie nor an
+    /// origin is no browser.
+    fn begin(self, headers: &HeaderMap) -> (Option<Uuid>, Option<HeaderValue>) {
+        match self.new {
+            Some((guest, cookie)) if headers.contains_key(header::ORIGIN) => {
+                (Some(guest), Some(cookie))
+            }
+            _ => (self.known, None),
+        }
+    }
+}
+
+/// What sessions are for.
+pub(crate) trait Service: Clone + Send + Sync + 'static {
+    /// Tells who asks.
+    fn visit(&self, caller: &Caller, headers: &HeaderMap) -> Visit;
+
+    /// Drives one session until its end.
+    fn run<T: Transport + Send + Unpin + 'static>(
+        self,
+        transport: T,
+        guest: Option<Uuid>,
+    ) -> impl Future<Output = ()> + Send + 'static;
+}
+
+/// A SockJS endpoint: everything under one path.
+#[derive(Clone)]
+pub(crate) struct Endpoint<S> {
+    settings: Arc<Settings>,
+    sessions: Arc<Sessions>,
+    service: S,
+}
+
+/// What a path under the endpoint names.
+enum Place<'a> {
+    Greeting,
+    Info,
+    Iframe,
+    RawWebSocket,
+    WebSocket,
+    Receive(&'a str, Receiving),
+    Send(&'a str, Sending),
+}
+
+/// A transport that receives.
+#[derive(Clone, Copy)]
+enum Receiving {
+    Xhr,
+    XhrStreaming,
+    EventSource,
+    HtmlFile,
+    Jsonp,
+}
+
+/// A transport that sends.
+#[derive(Clone, Copy, PartialEq)]
+enum Sending {
+    Xhr,
+    Jsonp,
+}
+
+impl<'a> Place<'a> {
+    /// Reads what follows the endpoint's path; `None` when there is nothing such.
+    fn parse(rest: &'a str, is_upgrade: bool) -> Option<Self> {
+        let rest = match rest {
+            // Spring refuses a WebSocket here; ours lets it in.
+            "" if is_upgrade => return Some(Place::RawWebSocket),
+            "" | "/" => return Some(Place::Greeting),
+            "/info" => return Some(Place::Info),
+            "/websocket" => return Some(Place::RawWebSocket),
+            "/iframe.html" => return Some(Place::Iframe),
+            rest => rest.strip_prefix('/')?,
+        };
+        let mut parts = rest.split('/');
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(page), None, ..) => {
+                (page.starts_with("iframe-") && page.ends_with(".html")).then_some(Place::Iframe)
+            }
+            (Some(server), Some(session), Some(transport), None) => {
+                if [server, session]
+                    .iter()
+                    .any(|part| part.is_empty() || part.contains('.'))
+                {
+                    return None;
+                }
+                Some(match transport {
+                    "websocket" => Place::WebSocket,
+                    "xhr" => Place::Receive(session, Receiving::Xhr),
+                    "xhr_streaming" => Place::Receive(session, Receiving::XhrStreaming),
+                    "eventsource" => Place::Receive(session, Receiving::EventSource),
+                    "htmlfile" => Place::Receive(session, Receiving::HtmlFile),
+                    "jsonp" => Place::Receive(session, Receiving::Jsonp),
+                    "xhr_send" => Place::Send(session, Sending::Xhr),
+                    "jsonp_send" => Place::Send(session, Sending::Jsonp),
+                    _ => return None,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The methods that it takes, the first of them being what it is for.
+    fn methods(&self) -> &'static str {
+        match self {
+            Place::Greeting | Place::Iframe => "GET, HEAD",
+            Place::Info => "GET, OPTIONS",
+            Place::RawWebSocket | Place::WebSocket => "GET",
+            Place::Receive(_, Receiving::Xhr | Receiving::XhrStreaming)
+            | Place::Send(_, Sending::Xhr) => "POST, OPTIONS",
+            Place::Receive(..) => "GET",
+            Place::Send(_, Sending::Jsonp) => "POST",
+        }
+    }
+}
+
+impl<S: Service> Endpoint<S> {
+    pub(crate) fn new(settings: Settings, service: S) -> Self {
+        let sessions = Sessions::new(
+            settings.sessions_per_address_max,
+            settings.payload_bytes_max,
+            settings.disconnect_delay,
+        );
+        Endpoint {
+            settings: Arc::new(settings),
+            sessions,
+            service,
+        }
+    }
+
+    /// Whether a path names a session that is open, or closed a moment ago.
+    pub(crate) fn has_session(&self, path: &str) -> bool {
+        let rest = path.strip_prefix(self.settings.path);
+        match rest.and_then(|rest| Place::parse(rest, false)) {
+            Some(Place::Receive(id, _) | Place::Send(id, _)) => self.sessions.find(id).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Answers a request whose path begins with the endpoint's.
+    pub(crate) async fn answer(&self, caller: Caller, request: Request<Body>) -> Response {
+        let path = request.uri().path().to_owned();
+        let is_upgrade = ws::is_upgrade(request.headers());
+        let rest = path.strip_prefix(self.settings.path);
+        let Some(place) = rest.and_then(|rest| Place::parse(rest, is_upgrade)) else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        let is_public = matches!(place, Place::Greeting | Place::Iframe);
+        if !is_public && !self.may_connect(&caller, &place, request.headers()) {
+            let detail = "pages of this origin may not connect; see --allowed-origins\n";
+            return (StatusCode::FORBIDDEN, detail).into_response();
+        }
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let methods = place.methods();
+        let takes = |method: &str| methods.split(", ").any(|known| known == method);
+        let mut response = if !takes(request.method().as_str()) {
+            let allow = [(header::ALLOW, methods)];
+            (StatusCode::METHOD_NOT_ALLOWED, allow).into_response()
+        } else if request.method() == Method::OPTIONS {
+            preflight(methods, request.headers())
+        } else {
+            let cookie = self.session_cookie(&place, request.headers());
+            let mut response = self.answer_at(place, &caller, request).await;
+            if let Some(cookie) = cookie {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+            response
+        };
+        if let Some(origin) = origin.filter(|_| !is_public) {
+            let headers = response.headers_mut();
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            let yes = HeaderValue::from_static("true");
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        response
+    }
+
+    /// Whether the origin of a request may connect. A script that any page can load, as jsonp is,
+    /// is for other origins only where all may.
+    fn may_connect(&self, caller: &Caller, place: &Place<'_>, headers: &HeaderMap) -> bool {
+        let allowed = &self.settings.allowed_origins;
+        let is_jsonp = matches!(
+            place,
+            Place::Receive(_, Receiving::Jsonp) | Place::Send(_, Sending::Jsonp)
+        );
+        if is_jsonp && !allowed.iter().any(|origin| origin == "*") {
+            return caller.may_connect(headers, &[]);
+        }
+        caller.may_connect(headers, allowed)
+    }
+
+    /// The cookie of load balancers, where it is set: the one that came, or a new one.
+    fn session_cookie(&self, place: &Place<'_>, headers: &HeaderMap) -> Option<HeaderValue> {
+        let is_session = matches!(place, Place::Receive(..) | Place::Send(..));
+        if !self.settings.sets_session_cookie || !is_session {
+            return None;
+        }
+        let cookies = headers.get_all(header::COOKIE).iter();
+        let known = cookies
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(';'))
+            .find_map(|cookie| cookie.trim().strip_prefix("JSESSIONID="));
+        HeaderValue::try_from(format!("JSESSIONID={}; path=/", known.unwrap_or("dummy"))).ok()
+    }
+
+    async fn answer_at(
+        &self,
+        place: Place<'_>,
+        caller: &Caller,
+        request: Request<Body>,
+    ) -> Response {
+        match place {
+            Place::Greeting => greeting(),
+            Place::Iframe => self.iframe(request.headers()),
+            Place::Info => {
+                let mut response = self.info();
+                let visit = self.service.visit(caller, request.headers());
+                introduce(visit.new.map(|(_, cookie)| cookie), &mut response);
+                response
+            }
+            Place::RawWebSocket => self.upgrade(caller, request, |socket| socket),
+            Place::WebSocket => self.sockjs_upgrade(caller, request),
+            Place::Receive(session, transport) => {
+                self.receive(session, transport, caller, &request)
+            }
+            Place::Send(session, transport) => self.send(session, transport, caller, request).await,
+        }
+    }
+
+    fn info(&self) -> Response {
+        #[derive(Serialize)]
+        struct Info {
+            entropy: u32,
+            origins: [&'static str; 1],
+            cookie_needed: bool,
+            websocket: bool,
+        }
+        let info = Info {
+            entropy: Uuid::new_v4().as_fields().0,
+            origins: ["*:*"],
+            cookie_needed: self.settings.sets_session_cookie,
+            websocket: self.settings.has_websocket,
+        };
+        let json = serde_json::to_vec(&info).expect("it is valid JSON");
+        let content_type = [(header::CONTENT_TYPE, "application/json; charset=UTF-8")];
+        not_cached((content_type, json).into_response())
+    }
+
+    /// The page that lets a page of another origin use this one through a frame.
+    fn iframe(&self, headers: &HeaderMap) -> Response {
+        let url = escape_attribute(&self.settings.client_url);
+        let page = IFRAME.replace("{client_url}", &url);
+        let mut hasher = DefaultHasher::new();
+        hasher.write(page.as_bytes());
+        let tag = format!("\"{:016x}\"", hasher.finish());
+        let is_known = headers
+            .get(header::IF_NONE_MATCH)
+            .is_some_and(|known| known.as_bytes() == tag.as_bytes());
+        let mut response = if is_known {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            let content_type = [(header::CONTENT_TYPE, "text/html; charset=UTF-8")];
+            (content_type, page).into_response()
+        };
+        let headers = response.headers_mut();
+        cached(headers);
+        if let Ok(tag) = HeaderValue::try_from(tag) {
+            headers.insert(header::ETAG, tag);
+        }
+        self.frame_by_allowed(headers);
+        response
+    }
+
+    /// Lets the pages of allowed origins alone hold an answer in a frame.
+    fn frame_by_allowed(&self, headers: &mut HeaderMap) {
+        let allowed = &self.settings.allowed_origins;
+        let ancestors = if allowed.iter().any(|origin| origin == "*") {
+            "*".to_owned()
+        } else {
+            ["'self'"]
+                .into_iter()
+                .chain(allowed.iter().map(String::as_str))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        if let Ok(policy) = HeaderValue::try_from(format!("frame-ancestors {ancestors}")) {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+    }
+
+    /// Opens a WebSocket for the service, as the transport that `make` makes of it.
+    fn upgrade<T: Transport + Send + Unpin + 'static>(
+        &self,
+        caller: &Caller,
+        mut request: Request<Body>,
+        make: impl FnOnce(ws::WebSocket) -> T + Send + 'static,
+    ) -> Response {
+        if !self.settings.has_websocket {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+        let visit = self.service.visit(caller, request.headers());
+        let (guest, cookie) = visit.begin(request.headers());
+        let service = self.service.clone();
+        let bytes_max = self.settings.payload_bytes_max;
+        let upgraded = ws::upgrade(&mut request, bytes_max, move |socket| {
+            service.run(make(socket), guest)
+        });
+        match upgraded {
+            Ok(mut response) => {
+                introduce(cookie, &mut response);
+                response
+            }
+            Err(error) => error.into_response(),
+        }
+    }
+
+    fn sockjs_upgrade(&self, caller: &Caller, request: Request<Body>) -> Response {
+        // Before it is counted: what is no handshake opens no session.
+        if !ws::is_upgrade(request.headers()) {
+            return ws::HandshakeError::NotAnUpgrade.into_response();
+        }
+        let Some(counted) = self.sessions.count(caller.address) else {
+            return too_many();
+        };
+        let delay = self.settings.heart_beat_delay;
+        self.upgrade(caller, request, move |socket| {
+            Framed::new(socket, delay, counted)
+        })
+    }
+
+    fn receive(
+        &self,
+        id: &str,
+        transport: Receiving,
+        caller: &Caller,
+        request: &Request<Body>,
+    ) -> Response {
+        let callback = || callback(request.uri().query());
+        let form = match transport {
+            Receiving::Xhr => Ok(Form::Xhr),
+            Receiving::XhrStreaming => Ok(Form::XhrStreaming),
+            Receiving::EventSource => Ok(Form::EventSource),
+            Receiving::HtmlFile => callback().map(Form::HtmlFile),
+            Receiving::Jsonp => callback().map(Form::Jsonp),
+        };
+        let form = match form {
+            Ok(form) => form,
+            Err(reason) => return (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response(),
+        };
+        let visit = self.service.visit(caller, request.headers());
+        let known = visit.known;
+        let mut cookie = None;
+        let opened = self.sessions.open(id, caller.address, known, |link| {
+            let guest;
+            (guest, cookie) = visit.begin(request.headers());
+            self.service.clone().run(link, guest)
+        });
+        let Some(session) = opened else {
+            return too_many();
+        };
+        if !session.belongs_to(known) {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+        let content_type = [(header::CONTENT_TYPE, form.content_type())];
+        let body = match session.attach() {
+            Attached::Open(number) => Body::new(Receiver::new(
+                session,
+                number,
+                form,
+                self.settings.response_bytes_max,
+                self.settings.heart_beat_delay,
+            )),
+            Attached::Busy => {
+                let frame = sockjs::close(2010, "Another connection still open");
+                receiver::only(&form, &frame)
+            }
+            Attached::Closed(frame) => receiver::only(&form, &frame),
+        };
+        let mut response = not_cached((content_type, body).into_response());
+        introduce(cookie, &mut response);
+        if matches!(transport, Receiving::HtmlFile) {
+            self.frame_by_allowed(response.headers_mut());
+        }
+        // Proxies that gather answers would hold a stream back.
+        let unbuffered = HeaderValue::from_static("no");
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("x-accel-buffering"), unbuffered);
+        response
+    }
+
+    async fn send(
+        &self,
+        id: &str,
+        transport: Sending,
+        caller: &Caller,
+        request: Request<Body>,
+    ) -> Response {
+        let visit = self.service.visit(caller, request.headers());
+        let session = self
+            .sessions
+            .find(id)
+            .filter(|session| session.belongs_to(visit.known));
+        let Some(session) = session else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        let is_form = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| {
+                kind.as_bytes()
+                    .starts_with(b"application/x-www-form-urlencoded")
+            });
+        let body = match body::read(request, self.settings.payload_bytes_max).await {
+            Ok(body) => body,
+            Err(problem) => return problem.into_response(),
+        };
+        let payload = if transport == Sending::Jsonp && is_form {
+            parameter(&body, "d")
+                .unwrap_or_default()
+                .into_owned()
+                .into()
+        } else {
+            body
+        };
+        let broken = |words| (StatusCode::INTERNAL_SERVER_ERROR, words).into_response();
+        if payload.is_empty() {
+            return broken("Payload expected.");
+        }
+        let Ok(messages) = sockjs::read_messages(&payload) else {
+            return broken("Broken JSON encoding.");
+        };
+        if !session.send(messages).await {
+            return StatusCode::NOT_FOUND.into_response();
+        }
+        let content_type = [(header::CONTENT_TYPE, "text/plain; charset=UTF-8")];
+        not_cached(match transport {
+            Sending::Xhr => (StatusCode::NO_CONTENT, content_type).into_response(),
+            Sending::Jsonp => (content_type, "ok").into_response(),
+        })
+    }
+}
+
+fn greeting() -> Response {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; charset=UTF-8")];
+    (content_type, "Welcome to SockJS!\n").into_response()
+}
+
+/// The answer to a CORS preflight, which may be kept for a year.
+fn preflight(methods: &'static str, asked: &HeaderMap) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    cached(headers);
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static(methods),
+    );
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, YEAR.into());
+    let wanted = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+    if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    response
+}
+
+/// Seconds in a year.
+const YEAR: u32 = 31_536_000;
+
+fn cached(headers: &mut HeaderMap) {
+    let control = HeaderValue::from_static("public, max-age=31536000");
+    headers.insert(header::CACHE_CONTROL, control);
+    // For caches that do not know max-age (RFC 9111, section 5.3): as good as for ever.
+    let expires = HeaderValue::from_static("Fri, 31 Dec 2100 23:59:59 GMT");
+    headers.insert(header::EXPIRES, expires);
+}
+
+fn not_cached(mut response: Response) -> Response {
+    let control = HeaderValue::from_static("no-store, no-cache, must-revalidate, max-age=0");
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, control);
+    response
+}
+
+fn introduce(cookie: Option<HeaderValue>, response: &mut Response) {
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+}
+
+fn too_many() -> Response {
+    let detail = "this address has too many SockJS sessions; close some first";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        .retry_after(5)
+        .into_response()
+}
+
+/// The callback that a request names, as `c` or `callback`.
+fn callback(query: Option<&str>) -> Result<Callback, &'static str> {
+    let query = query.unwrap_or_default().as_bytes();
+    let name = parameter(query, "c").or_else(|| parameter(query, "callback"));
+    let name = name
+        .filter(|name| !name.is_empty())
+        .ok_or("\"callback\" parameter required")?;
+    Callback::parse(&name).ok_or("invalid \"callback\" parameter")
+}
+
+/// Finds a parameter of a form or a query.
+fn parameter<'a>(form: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    form_urlencoded::parse(form)
+        .find(|(found, _)| found == name)
+        .map(|(_, value)| value)
+}
+
+fn escape_attribute(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('"', "&quot;")
+        .replace('<', "&lt;")
+}
+
+const IFRAME: &str = r#"<!DOCTYPE html>
+<html>
+<head>
+  <meta http-equiv="X-UA-Compatible" content="IE=edge" />
+  <meta http-equiv="Content-Type" content="text/html; charset=UTF-8" />
+  <script>
+    document.domain = document.domain;
+    _sockjs_onload = function(){SockJS.bootstrap_iframe();};
+  </script>
+  <script src="{client_url}"></script>
+</head>
+<body>
+  <h2>Don't panic!</h2>
+  <p>This is a SockJS hidden iframe. It's used for cross domain magic.</p>
+</body>
+</html>"#;

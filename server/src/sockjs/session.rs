@@ -1,0 +1,465 @@
+//! A SockJS session: what holds it together while its requests come and go, and the two ends that
+//! meet in it. A [`Link`] is the connection's end, a [`Receiver`](super::receiver::Receiver) that of
+//! the request which is open for messages.
+//!
+//! Both sides are bounded. What a client sent and nobody has read yet holds back its next `send`; what
+//! waits for a receiver holds back the connection, which fills a [`Link`] as far as it fills a socket.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use shared::sockjs;
+use tokio::sync::Notify;
+use tokio::time::Sleep;
+use uuid::Uuid;
+
+use crate::connection::{Input, Transport};
+use crate::log::tail::lock;
+
+/// One session, shared by its connection and its requests.
+pub(super) struct Session {
+    /// The guest whose cookie opened it; without one it takes requests with any or none.
+    owner: Option<Uuid>,
+    /// The most bytes that wait to be read.
+    inbound_bytes_max: usize,
+    /// How long it lives without a receiver.
+    disconnect_delay: Duration,
+    state: Mutex<State>,
+    /// Something was read, or the session ended: who waits to send looks again.
+    read: Notify,
+}
+
+struct State {
+    /// What the client sent, oldest first.
+    inbound: VecDeque<Bytes>,
+    inbound_bytes: usize,
+    /// What waits for a receiver: JSON strings, each followed by a comma.
+    outbound: Vec<Bytes>,
+    outbound_bytes: usize,
+    /// Bytes that receivers have taken.
+    taken: u64,
+    is_announced: bool,
+    /// The open receiver's number.
+    receiver: Option<u64>,
+    receiver_next: u64,
+    /// When there was last a receiver.
+    left_at: Instant,
+    /// The client has shown a sign of life that carries nothing.
+    is_alive: bool,
+    /// The frame that closes it, for every receiver from now on.
+    close: Option<String>,
+    /// Nothing more comes from the client.
+    is_gone: bool,
+    connection: Option<Waker>,
+    receiving: Option<Waker>,
+}
+
+/// What a receiver finds when it comes.
+pub(super) enum Attached {
+    /// It is the one that is open now.
+    Open(u64),
+    /// Another one is.
+    Busy,
+    /// The session is closed, with this frame.
+    Closed(String),
+}
+
+impl Session {
+    /// Whether a request that brings this guest's cookie, or none, may use it.
+    pub(super) fn belongs_to(&self, guest: Option<Uuid>) -> bool {
+        self.owner.is_none() || self.owner == guest
+    }
+
+    /// Opens a receiver, if none is open.
+    pub(super) fn attach(&self) -> Attached {
+        let mut state = lock(&self.state);
+        if let Some(close) = &state.close
+            && state.outbound.is_empty()
+        {
+            return Attached::Closed(close.clone());
+        }
+        if state.receiver.is_some() {
+            return Attached::Busy;
+        }
+        let number = state.receiver_next;
+        state.receiver_next += 1;
+        state.receiver = Some(number);
+        state.is_alive = true;
+        state.wake_connection();
+        Attached::Open(number)
+    }
+
+    /// Gives the next frame to the open receiver, without its transport's framing.
+    pub(super) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Vec<u8>> {
+        let mut state = lock(&self.state);
+        if !state.is_announced {
+            state.is_announced = true;
+            return Poll::Ready(sockjs::OPEN.into());
+        }
+        if !state.outbound.is_empty() {
+            let mut frame = Vec::with_capacity(state.outbound_bytes + 2);
+            frame.push(b'a');
+            frame.push(b'[');
+            for strings in std::mem::take(&mut state.outbound) {
+                frame.extend_from_slice(&strings);
+            }
+            // The last comma.
+            frame.pop();
+            frame.push(b']');
+            state.taken += state.outbound_bytes as u64;
+            state.outbound_bytes = 0;
+            state.wake_connection();
+            return Poll::Ready(frame);
+        }
+        if let Some(close) = &state.close {
+            return Poll::Ready(close.clone().into_bytes());
+        }
+        state.receiving = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Notes that a receiver has ended as it should.
+    pub(super) fn detach(&self, receiver: u64) {
+        let mut state = lock(&self.state);
+        if state.receiver == Some(receiver) {
+            state.receiver = None;
+            state.receiving = None;
+            state.left_at = Instant::now();
+            if state.close.is_some() {
+                state.is_gone = true;
+            }
+            state.wake_connection();
+        }
+    }
+
+    /// Notes that a receiver was cut off: what it took may be lost, so that the session has ended.
+    pub(super) fn interrupt(&self, receiver: u64) {
+        let mut state = lock(&self.state);
+        if state.receiver == Some(receiver) {
+            state.receiver = None;
+            state.receiving = None;
+            state.left_at = Instant::now();
+            state.outbound = Vec::new();
+            state.outbound_bytes = 0;
+            state.end("Connection interrupted");
+            self.read.notify_waiters();
+        }
+    }
+
+    /// Takes messages in, in their order; waits while as many as may be are not read yet. `false` when
+    /// the session has ended.
+    pub(super) async fn send(&self, messages: Vec<Bytes>) -> bool {
+        loop {
+            let mut read = std::pin::pin!(self.read.notified());
+            read.as_mut().enable();
+            {
+                let mut state = lock(&self.state);
+                if state.close.is_some() || state.is_gone {
+                    return false;
+                }
+                // What is larger than the bound comes in alone.
+                if state.inbound_bytes < self.inbound_bytes_max {
+                    state.inbound_bytes += messages.iter().map(Bytes::len).sum::<usize>();
+                    state.inbound.extend(messages);
+                    state.is_alive = true;
+                    state.wake_connection();
+                    return true;
+                }
+            }
+            read.await;
+        }
+    }
+
+    /// Ends it on the connection's side, if nobody has; receivers that come hear why.
+    fn finish(&self) {
+        let mut state = lock(&self.state);
+        state.end("Connection interrupted");
+        state.inbound = VecDeque::new();
+        self.read.notify_waiters();
+    }
+}
+
+impl State {
+    fn end(&mut self, reason: &str) {
+        self.is_gone = true;
+        self.close
+            .get_or_insert_with(|| sockjs::close(1002, reason));
+        self.wake_connection();
+        self.wake_receiver();
+    }
+
+    fn wake_connection(&mut self) {
+        if let Some(waker) = self.connection.take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_receiver(&mut self) {
+        if let Some(waker) = self.receiving.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The connection's end of a session.
+pub(super) struct Link {
+    session: Arc<Session>,
+    /// Messages of our own that wait for the next flush.
+    own: Vec<u8>,
+    /// What waits before them.
+    ready: Vec<Bytes>,
+    ready_bytes: usize,
+    is_closed: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Link {
+    fn new(session: Arc<Session>) -> Self {
+        Link {
+            session,
+            own: Vec::new(),
+            ready: Vec::new(),
+            ready_bytes: 0,
+            is_closed: false,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+
+    fn seal(&mut self) {
+        if !self.own.is_empty() {
+            self.ready_bytes += self.own.len();
+            self.ready.push(std::mem::take(&mut self.own).into());
+        }
+    }
+
+    /// Hands what waits to the session.
+    fn hand_over(&mut self, state: &mut State) {
+        self.seal();
+        if !self.ready.is_empty() {
+            state.outbound.append(&mut self.ready);
+            state.outbound_bytes += std::mem::take(&mut self.ready_bytes);
+            state.wake_receiver();
+        }
+    }
+}
+
+impl Transport for Link {
+    const IS_TEXT: bool = true;
+
+    fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        let mut state = lock(&self.session.state);
+        if let Some(message) = state.inbound.pop_front() {
+            state.inbound_bytes -= message.len();
+            self.session.read.notify_waiters();
+            return Poll::Ready(Input::Payload(message));
+        }
+        if std::mem::take(&mut state.is_alive) {
+            return Poll::Ready(Input::Alive);
+        }
+        if state.is_gone {
+            return Poll::Ready(Input::End(None));
+        }
+        state.connection = Some(cx.waker().clone());
+        if state.receiver.is_some() {
+            return Poll::Pending;
+        }
+        let deadline = (state.left_at + self.session.disconnect_delay).into();
+        drop(state);
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        self.timer.as_mut().poll(cx).map(|()| {
+            lock(&self.session.state).is_gone = true;
+            Input::End(None)
+        })
+    }
+
+    fn push(&mut self, frame: &[&[u8]]) {
+        if !self.is_closed {
+            Self::frame(frame, &mut self.own);
+        }
+    }
+
+    fn push_binary(&mut self, _frame: &[&[u8]]) {
+        debug_assert!(false, "SockJS carries text alone");
+    }
+
+    fn frame(frame: &[&[u8]], out: &mut Vec<u8>) {
+        sockjs::write_string(frame, out);
+        out.push(b',');
+    }
+
+    fn push_framed(&mut self, frames: Bytes) {
+        if !self.is_closed {
+            self.seal();
+            self.ready_bytes += frames.len();
+            self.ready.push(frames);
+        }
+    }
+
+    /// An open receiver answers for its client.
+    fn ping(&mut self) {
+        let mut state = lock(&self.session.state);
+        if state.receiver.is_some() {
+            state.is_alive = true;
+            state.wake_connection();
+        }
+    }
+
+    fn close(&mut self, code: u16, reason: &str) {
+        if !std::mem::replace(&mut self.is_closed, true) {
+            let session = Arc::clone(&self.session);
+            let mut state = lock(&session.state);
+            self.hand_over(&mut state);
+            state.close = Some(sockjs::close(code, reason));
+            state.wake_receiver();
+            session.read.notify_waiters();
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.own.len() + self.ready_bytes + lock(&self.session.state).outbound_bytes
+    }
+
+    fn taken(&self) -> u64 {
+        lock(&self.session.state).taken
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let session = Arc::clone(&self.session);
+        let mut state = lock(&session.state);
+        self.hand_over(&mut state);
+        if state.outbound.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        state.connection = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// All sessions of an endpoint.
+pub(super) struct Sessions {
+    per_address_max: usize,
+    inbound_bytes_max: usize,
+    disconnect_delay: Duration,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    by_id: HashMap<String, Arc<Session>>,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// One session of an address, counted until it is dropped.
+pub(super) struct Counted {
+    sessions: Arc<Sessions>,
+    address: IpAddr,
+}
+
+impl Sessions {
+    pub(super) fn new(
+        per_address_max: usize,
+        inbound_bytes_max: usize,
+        disconnect_delay: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Sessions {
+            per_address_max,
+            inbound_bytes_max,
+            disconnect_delay,
+            open: Mutex::default(),
+        })
+    }
+
+    /// Finds a session.
+    pub(super) fn find(&self, id: &str) -> Option<Arc<Session>> {
+        lock(&self.open).by_id.get(id).cloned()
+    }
+
+    /// Counts a session of an address; `None` when it has too many.
+    pub(super) fn count(self: &Arc<Self>, address: IpAddr) -> Option<Counted> {
+        lock(&self.open).count(self, address)
+    }
+
+    /// Finds a session or makes it, which `start` then runs; `None` when the address has too many.
+    pub(super) fn open<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        id: &str,
+        address: IpAddr,
+        owner: Option<Uuid>,
+        start: impl FnOnce(Link) -> F,
+    ) -> Option<Arc<Session>> {
+        let mut open = lock(&self.open);
+        if let Some(session) = open.by_id.get(id) {
+            return Some(Arc::clone(session));
+        }
+        let counted = open.count(self, address)?;
+        let session = Arc::new(Session {
+            owner,
+            inbound_bytes_max: self.inbound_bytes_max,
+            disconnect_delay: self.disconnect_delay,
+            state: Mutex::new(State {
+                inbound: VecDeque::new(),
+                inbound_bytes: 0,
+                outbound: Vec::new(),
+                outbound_bytes: 0,
+                taken: 0,
+                is_announced: false,
+                receiver: None,
+                receiver_next: 0,
+                left_at: Instant::now(),
+                is_alive: false,
+                close: None,
+                is_gone: false,
+                connection: None,
+                receiving: None,
+            }),
+            read: Notify::new(),
+        });
+        open.by_id.insert(id.to_owned(), Arc::clone(&session));
+        drop(open);
+        let run = start(Link::new(Arc::clone(&session)));
+        let (sessions, id, ending) = (Arc::clone(self), id.to_owned(), Arc::clone(&session));
+        tokio::spawn(async move {
+            run.await;
+            ending.finish();
+            // Receivers that still come hear how it was closed.
+            tokio::time::sleep(sessions.disconnect_delay).await;
+            lock(&sessions.open).by_id.remove(&id);
+            drop(counted);
+        });
+        Some(session)
+    }
+}
+
+impl Open {
+    fn count(&mut self, sessions: &Arc<Sessions>, address: IpAddr) -> Option<Counted> {
+        let count = self.by_address.entry(address).or_default();
+        if *count >= sessions.per_address_max {
+            return None;
+        }
+        *count += 1;
+        Some(Counted {
+            sessions: Arc::clone(sessions),
+            address,
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut open = lock(&self.sessions.open);
+        if let Some(count) = open.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&self.address);
+            }
+        }
+    }
+}

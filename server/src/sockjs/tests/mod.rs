@@ -1,0 +1,161 @@
+//! The cases of the SockJS protocol 0.3.3 (<https://sockjs.github.io/sockjs-protocol/sockjs-protocol-0.3.3.html>),
+//! each under its own name, over real HTTP, on an echo service.
+//!
+//! Left out: Hixie-76 and the drafts HyBi-07 and HyBi-10, which no browser speaks any more.
+
+#[path = "../../../tests/it/exchange.rs"]
+mod exchange;
+mod protocol;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use axum::routing::any;
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use uuid::Uuid;
+
+use self::exchange::Exchange;
+use super::{Endpoint, Service, Settings, Visit};
+use crate::connection::{Input, Transport};
+use crate::origin::Caller;
+
+/// What a session of the test server is for.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// To send back what comes.
+    Echo,
+    /// To be closed at once.
+    Close,
+}
+
+impl Service for Kind {
+    fn visit(&self, _caller: &Caller, _headers: &HeaderMap) -> Visit {
+        Visit::default()
+    }
+
+    async fn run<T: Transport + Send + Unpin + 'static>(self, mut transport: T, _: Option<Uuid>) {
+        if matches!(self, Kind::Close) {
+            transport.close(3000, "Go away!");
+        }
+        let mut echoes = VecDeque::new();
+        poll_fn(|cx| {
+            while let Poll::Ready(input) = transport.poll_payload(cx) {
+                match input {
+                    Input::Payload(payload) => echoes.push_back(payload),
+                    Input::Alive => {}
+                    Input::End(_) => return Poll::Ready(()),
+                }
+            }
+            while let Some(echo) = echoes.pop_front() {
+                transport.push(&[&echo]);
+            }
+            match transport.poll_flush(cx) {
+                Poll::Ready(Ok(())) if matches!(self, Kind::Echo) => Poll::Pending,
+                flushed => flushed.map(drop),
+            }
+        })
+        .await;
+    }
+}
+
+/// The addresses of a test server with its four services.
+async fn serve() -> SocketAddr {
+    let settings = |path, has_websocket, sets_session_cookie| Settings {
+        path,
+        allowed_origins: vec!["*".to_owned()],
+        client_url: "https://example.org/sockjs.min.js".to_owned(),
+        has_websocket,
+        sets_session_cookie,
+        response_bytes_max: 4_096,
+        payload_bytes_max: 262_144,
+        heart_beat_delay: Duration::from_secs(25),
+        disconnect_delay: Duration::from_secs(5),
+        sessions_per_address_max: 100,
+    };
+    let mut app = axum::Router::new();
+    for (settings, kind) in [
+        (settings("/echo", true, false), Kind::Echo),
+        (
+            settings("/disabled_websocket_echo", false, false),
+            Kind::Echo,
+        ),
+        (settings("/cookie_needed_echo", true, true), Kind::Echo),
+        (settings("/close", true, false), Kind::Close),
+    ] {
+        let path = settings.path;
+        let endpoint = Endpoint::new(settings, kind);
+        let answer = move |request: Request<Body>| async move {
+            let (parts, body) = request.into_parts();
+            let caller = Caller::of(&parts, &[]);
+            let request = Request::from_parts(parts, body);
+            endpoint.answer(caller, request).await
+        };
+        app = app
+            .route(path, any(answer.clone()))
+            .route(&format!("{path}/"), any(answer.clone()))
+            .route(&format!("{path}/{{*rest}}"), any(answer));
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(crate::accept(listener, app));
+    address
+}
+
+/// The path of a session of its own.
+fn session(service: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{service}/000/s{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+async fn get(address: SocketAddr, path: &str) -> Exchange {
+    Exchange::begin(address, "GET", path, &[], None).await
+}
+
+async fn post(address: SocketAddr, path: &str, body: &str) -> Exchange {
+    Exchange::begin(address, "POST", path, &[], Some(body)).await
+}
+
+/// Asks, and gives status and body.
+async fn post_text(address: SocketAddr, path: &str, body: &str) -> (u16, String) {
+    let mut answer = post(address, path, body).await;
+    (answer.status, answer.text().await)
+}
+
+async fn get_text(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut answer = get(address, path).await;
+    (answer.status, answer.text().await)
+}
+
+/// A WebSocket client.
+struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    async fn open(address: SocketAddr, path: &str) -> Self {
+        let url = format!("ws://{address}{path}");
+        Socket(tokio_tungstenite::connect_async(url).await.unwrap().0)
+    }
+
+    async fn send(&mut self, text: &str) {
+        self.0.send(Message::text(text)).await.unwrap();
+    }
+
+    /// The next text; `None` at the end.
+    async fn next(&mut self) -> Option<String> {
+        let next = tokio::time::timeout(Duration::from_secs(10), self.0.next());
+        match next.await.expect("something in time") {
+            Some(Ok(Message::Text(text))) => Some(text.to_string()),
+            Some(Ok(Message::Close(_)) | Err(Error::Protocol(_) | Error::ConnectionClosed))
+            | None => None,
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What is SockJS's own: sessions that live through their requests, and who may use them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use shared::stomp::Command;
+
+use crate::exchange::Exchange;
+use crate::link::{Carrier, Link, over};
+use crate::support::{Client, TestServer, request, room_destination};
+
+async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Exchange {
+    Exchange::begin(address, "POST", path, headers, Some(body)).await
+}
+
+/// Opens a session by a poll.
+async fn open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) {
+    let mut opened = post(address, &format!("{path}/xhr"), headers, "").await;
+    assert_eq!((opened.status, &*opened.text().await), (200, "o\n"));
+}
+
+/// A receiver is cut off at any moment; whoever comes back at what was last seen plus one has it all.
+async fn who_is_cut_off_loses_and_doubles_nothing(carrier: Carrier) {
+    const CUTS: u64 = 12;
+    let server = TestServer::start_over(carrier, &["--message-rate", "0"]).await;
+    let room = server.make_room("r").await;
+    let mut sender = Client::connect(server.address).await;
+    let talking = tokio::spawn({
+        let room = room.clone();
+        async move {
+            for number in 1_u64.. {
+                sender.talk(&room, "a", "x", &number.to_string()).await;
+                sender.receipt(&number.to_string()).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    let mut next = 1;
+    for cut in 1..=CUTS {
+        let mut client = server.connect().await;
+        let header = format!("x-stream-offset:offset={next}\n");
+        client
+            .subscribe("0", &room_destination(&room), &header)
+            .await;
+        for _ in 0..cut * 7 {
+            assert_eq!(client.message().await.seq, next);
+            next += 1;
+        }
+        // It waits for more when it is cut.
+        let more = async {
+            loop {
+                assert_eq!(client.message().await.seq, next);
+                next += 1;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_millis(cut * 3), more).await;
+        assert!(waited.is_err());
+        let Link::Requests(requests) = &mut client.link else {
+            continue;
+        };
+        requests.cut();
+    }
+    talking.abort();
+    assert!(next > 100);
+}
+
+mod who_is_cut_off {
+    use super::*;
+
+    over!(who_is_cut_off_loses_and_doubles_nothing: xhr Xhr, xhr_streaming XhrStreaming);
+    over!(who_is_cut_off_loses_and_doubles_nothing: eventsource EventSource, htmlfile HtmlFile);
+    over!(who_is_cut_off_loses_and_doubles_nothing: jsonp Jsonp, websocket SockJsWebSocket);
+}
+
+/// Every receiver that comes after the close hears it.
+async fn every_later_receiver_hears_the_close(carrier: Carrier) {
+    let server = TestServer::start_over(carrier, &[]).await;
+    let mut client = server.connect().await;
+    client.send("NONSENSE\n\n\0").await;
+    assert_eq!(client.frame().await.command, Command::Error);
+    let ended = client.end().await;
+    assert_eq!(ended.code, Some(1002));
+    let Link::Requests(requests) = &mut client.link else {
+        return;
+    };
+    for _ in 0..2 {
+        assert_eq!(requests.ended_anew().await, Ok(ended.clone()));
+    }
+    assert!(
+        client
+            .try_send("SEND\ndestination:/topic/x\n\n\0")
+            .await
+            .is_err()
+    );
+}
+
+mod later_receivers {
+    use super::*;
+
+    over!(every_later_receiver_hears_the_close: xhr Xhr, xhr_streaming XhrStreaming);
+    over!(every_later_receiver_hears_the_close: eventsource EventSource, htmlfile HtmlFile, jsonp Jsonp);
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_the_guest_who_opened_it() {
+    let server = TestServer::start(&[]).await;
+    let guest = async || {
+        let info = request(server.address, "GET", "/ws/chat/info", &[], "").await;
+        let cookie = info.header("set-cookie").unwrap();
+        cookie.split(';').next().unwrap().to_owned()
+    };
+    let (one, other) = (guest().await, guest().await);
+    let (one, other) = ([("cookie", &*one)], [("cookie", &*other)]);
+    open(server.address, "/ws/chat/0/mine", &one).await;
+    for (headers, status) in [(&one[..], 204), (&other, 404), (&[], 404)] {
+        let path = "/ws/chat/0/mine/xhr_send";
+        let sent = post(server.address, path, headers, "[\"\\n\"]").await;
+        assert_eq!(sent.status, status);
+        if status == 404 {
+            let path = "/ws/chat/0/mine/xhr";
+            assert_eq!(post(server.address, path, headers, "").await.status, 404);
+        }
+    }
+    // One that was opened without a cookie takes any.
+    open(server.address, "/ws/chat/0/free", &[]).await;
+    for headers in [&one[..], &other, &[]] {
+        let path = "/ws/chat/0/free/xhr_send";
+        let sent = post(server.address, path, headers, "[\"\\n\"]").await;
+        assert_eq!(sent.status, 204);
+    }
+    // A browser that brings none is introduced as the session begins.
+    let origin = format!("http://{}", server.address);
+    let headers = [("origin", origin.as_str())];
+    let opened = post(server.address, "/ws/chat/0/new/xhr", &headers, "").await;
+    let cookie = opened.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("sarangbang_guest="), "{cookie}");
+}
+
+#[tokio::test]
+async fn the_sessions_of_an_address_are_bounded() {
+    let options = [
+        "--sockjs-sessions-per-address",
+        "3",
+        "--sockjs-disconnect-ms",
+        "300",
+    ];
+    let server = TestServer::start(&options).await;
+    for id in 0..3 {
+        open(server.address, &format!("/ws/chat/0/s{id}"), &[]).await;
+    }
+    let refused = post(server.address, "/ws/chat/0/s3/xhr", &[], "").await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("retry-after").is_some());
+    let upgrade = Client::open_over(Carrier::SockJsWebSocket, server.address, &[]).await;
+    assert!(upgrade.is_err());
+    // Known ones go on, and those that have ended make room.
+    let poll = Exchange::begin(server.address, "POST", "/ws/chat/0/s0/xhr", &[], Some("")).await;
+    assert_eq!(poll.status, 200);
+    drop(poll);
+    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    open(server.address, "/ws/chat/0/s4", &[]).await;
+}
+
+#[tokio::test]
+async fn a_request_is_bounded() {
+    let server = TestServer::start(&[]).await;
+    open(server.address, "/ws/chat/0/s", &[]).await;
+    let array = |size: usize| format!("[\"{}\"]", "\\n".repeat((size - 4) / 2));
+    let path = "/ws/chat/0/s/xhr_send";
+    assert_eq!(array(262_144).len(), 262_144);
+    let at = post(server.address, path, &[], &array(262_144)).await;
+    assert_eq!(at.status, 204);
+    let past = post(server.address, path, &[], &array(262_146)).await;
+    assert_eq!(past.status, 413);
+}
+
+#[tokio::test]
+async fn what_is_not_text_is_left_out_with_a_note() {
+    let server = TestServer::start_over(Carrier::Xhr, &[]).await;
+    let mut reader = server.connect().await;
+    reader.subscribe("e", "/user/queue/errors", "").await;
+    let mut sender = Client::connect(server.address).await;
+    for (kind, id) in [("topic", "t"), ("queue", "q")] {
+        reader
+            .subscribe(id, &format!("/{kind}/octets"), "ack:client\n")
+            .await;
+        for (body, receipt) in [(&b"\xff\xfe"[..], "1"), (b"text", "2")] {
+            let head = format!("SEND\ndestination:/{kind}/octets\nreceipt:{receipt}\n\n");
+            let frame = [head.as_bytes(), body, b"\0"].concat();
+            sender.send_binary(frame).await;
+            sender.receipt(receipt).await;
+        }
+        let mut bodies = Vec::new();
+        for _ in 0..2 {
+            let frame = reader.frame().await;
+            bodies.push(String::from_utf8(frame.body.to_vec()).unwrap());
+        }
+        bodies.sort();
+        assert_eq!(bodies[0], "text");
+        let note: serde_json::Value = serde_json::from_str(&bodies[1]).unwrap();
+        assert_eq!(note["status"], 415);
+        assert_eq!(note["destination"], format!("/{kind}/octets"));
+    }
+}
+
+#[tokio::test]
+async fn origins_are_those_of_the_list() {
+    let server = TestServer::start(&["--allowed-origins", "https://friend.example"]).await;
+    let path = |name: &str| format!("/ws/chat/0/{name}/xhr");
+    for (origin, status) in [
+        ("https://friend.example", 200),
+        ("https://evil.example", 403),
+        ("null", 403),
+    ] {
+        let headers = [("origin", origin)];
+        let answer = post(server.address, &path("a"), &headers, "").await;
+        assert_eq!(answer.status, status, "{origin}");
+        let is_allowed = status == 200;
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, is_allowed.then_some(origin));
+        if is_allowed {
+            assert!(answer.headers.contains(&("vary".into(), "Origin".into())));
+        }
+        let info = request(server.address, "GET", "/ws/chat/info", &headers, "").await;
+        assert_eq!(info.status, status, "{origin}");
+    }
+    // Scripts and frames bring no origin: their page is judged, and jsonp is for our own alone.
+    for (transport, referer, status) in [
+        ("htmlfile", Some("https://friend.example/page"), 200),
+        ("htmlfile", Some("https://evil.example/page"), 403),
+        ("htmlfile", None, 403),
+        ("jsonp", Some("https://friend.example/page"), 403),
+        ("jsonp", None, 403),
+    ] {
+        let mut headers = vec![("sec-fetch-site", "cross-site")];
+        headers.extend(referer.map(|referer| ("referer", referer)));
+        let path = format!("/ws/chat/0/{transport}/{transport}?c=x");
+        let answer = Exchange::begin(server.address, "GET", &path, &headers, None).await;
+        assert_eq!(answer.status, status, "{transport} {referer:?}");
+    }
+    let path = "/ws/chat/0/own/jsonp?c=x";
+    let same = [("sec-fetch-site", "same-origin")];
+    let answer = Exchange::begin(server.address, "GET", path, &same, None).await;
+    assert_eq!(answer.status, 200);
+    // The page for frames may be framed by the same.
+    let page = request(server.address, "GET", "/ws/chat/iframe.html", &[], "").await;
+    let policy = page.header("content-security-policy");
+    assert_eq!(
+        policy,
+        Some("frame-ancestors 'self' https://friend.example")
+    );
+    let everybody = TestServer::start(&["--allowed-origins", "*"]).await;
+    let cross = [("sec-fetch-site", "cross-site")];
+    let answer = Exchange::begin(everybody.address, "GET", path, &cross, None).await;
+    assert_eq!(answer.status, 403, "nobody knows whose page it is");
+    let cross = [cross[0], ("referer", "https://any.example/")];
+    let answer = Exchange::begin(everybody.address, "GET", path, &cross, None).await;
+    assert_eq!(answer.status, 200);
+}
