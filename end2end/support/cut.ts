@@ -1,5 +1,9 @@
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+import { Transform } from "node:stream";
+
+/** A WebSocket's handshake. */
+const UPGRADE = /^GET [^]*\r\nupgrade: *websocket\r\n/i;
 
 /**
  * A proxy between a browser and the server that can be cut, as a network is: Playwright's
@@ -9,6 +13,7 @@ export class Cut {
   private readonly sockets = new Set<Socket>();
   private isCut = false;
   private isSilent = false;
+  private hasWebSocket = true;
   private port = 0;
 
   private constructor(
@@ -31,6 +36,16 @@ export class Cut {
   cut(): void {
     this.isCut = true;
     this.proxy.close();
+    this.interrupt();
+  }
+
+  /** Breaks each WebSocket at its handshake, as some offices' proxies do. */
+  blockWebSocket(isBlocked = true): void {
+    this.hasWebSocket = !isBlocked;
+  }
+
+  /** Breaks what is open and lets everything through. */
+  interrupt(): void {
     for (const socket of this.sockets) {
       socket.destroy();
     }
@@ -69,14 +84,25 @@ export class Cut {
 
   private take(browser: Socket): void {
     const server = connect(Number(this.server.port), this.server.hostname);
-    for (const [from, to] of [
-      [browser, server],
-      [server, browser],
-    ]) {
+    const guard = new Transform({
+      transform: (chunk: Buffer, _encoding, done) => {
+        if (!this.hasWebSocket && UPGRADE.test(chunk.toString("latin1"))) {
+          browser.destroy();
+          done();
+        } else {
+          done(null, chunk);
+        }
+      },
+    });
+    guard.pipe(server);
+    for (const [from, to, into] of [
+      [browser, server, guard],
+      [server, browser, browser],
+    ] as const) {
       this.sockets.add(from);
       from.setNoDelay(true);
       if (!this.isSilent) {
-        from.pipe(to);
+        from.pipe(into);
       }
       from.on("error", () => to.destroy());
       from.on("close", () => {

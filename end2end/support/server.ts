@@ -16,10 +16,13 @@ export class Server {
   readonly log: string[] = [];
   private process: ChildProcess | undefined;
 
-  private constructor(private readonly folder: string) {}
+  private constructor(
+    private readonly folder: string,
+    private readonly options: string[],
+  ) {}
 
-  static async start(): Promise<Server> {
-    const server = new Server(await mkdtemp(join(tmpdir(), "sarangbang-")));
+  static async start(options: string[] = []): Promise<Server> {
+    const server = new Server(await mkdtemp(join(tmpdir(), "sarangbang-")), options);
     try {
       await server.run("127.0.0.1:0");
     } catch (error) {
@@ -81,7 +84,7 @@ export class Server {
     const env = Object.fromEntries(
       Object.entries(process.env).filter(([name]) => !name.startsWith("SARANGBANG_")),
     );
-    const child = spawn(program, ["--listen", listen, "--data-dir", this.folder], {
+    const child = spawn(program, ["--listen", listen, "--data-dir", this.folder, ...this.options], {
       env,
       stdio: ["ignore", "ignore", "pipe"],
     });

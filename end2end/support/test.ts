@@ -36,6 +36,8 @@ export const ERROR_ANSWER = /Failed to load resource: the server responded with 
 export interface Options {
   /** The errors in the browser's console that a test provokes; any other fails it. */
   provoked: RegExp | undefined;
+  /** Options of the server's program. */
+  options: string[];
 }
 
 interface Fixtures {
@@ -85,9 +87,10 @@ export class Troubles {
 
 export const test = base.extend<Fixtures & Options>({
   provoked: [undefined, { option: true }],
+  options: [[], { option: true }],
 
-  server: async ({}, use, info) => {
-    const server = await Server.start();
+  server: async ({ options }, use, info) => {
+    const server = await Server.start(options);
     await use(server);
     const code = server.isRunning ? await server.stop() : 0;
     await server.remove();
