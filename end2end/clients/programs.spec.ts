@@ -45,11 +45,11 @@ test("stomp.py", async ({ server }) => {
   ]);
 });
 
-test("Spring's WebSocketStompClient", async ({ server }) => {
+test("Spring's WebSocketStompClient, and its SockJsClient over WebSocket and XHR", async ({ server }) => {
   const maven = process.env.SARANGBANG_MAVEN;
   test.skip(!maven, "there is no JDK with Maven");
   test.setTimeout(300_000);
-  const room = await makeRoom(server, "스프링");
+  const rooms = await Promise.all(["하나", "둘", "셋"].map((name) => makeRoom(server, name)));
   const said = await run(server, maven!, [
     "--batch-mode",
     "--quiet",
@@ -57,7 +57,7 @@ test("Spring's WebSocketStompClient", async ({ server }) => {
     file("spring/pom.xml"),
     "compile",
     "exec:java",
-    `-Dexec.args=${brokerOf(server.address)} ${room.roomId}`,
+    `-Dexec.args=${[brokerOf(server.address), ...rooms.map(({ roomId }) => roomId)].join(" ")}`,
   ]);
   // Maven puts its colours around it.
   const steps = said.map((line) => line.replace(/\u001b\[\d*m/g, "")).filter(Boolean);

@@ -1,9 +1,13 @@
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.lang.reflect.Type;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.BrokenBarrierException;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.CyclicBarrier;
 import java.util.concurrent.TimeUnit;
 
 import org.springframework.messaging.simp.stomp.StompCommand;
@@ -12,13 +16,18 @@ import org.springframework.messaging.simp.stomp.StompHeaders;
 import org.springframework.messaging.simp.stomp.StompSession;
 import org.springframework.messaging.simp.stomp.StompSessionHandlerAdapter;
 import org.springframework.scheduling.concurrent.ThreadPoolTaskScheduler;
+import org.springframework.web.socket.client.WebSocketClient;
 import org.springframework.web.socket.client.standard.StandardWebSocketClient;
 import org.springframework.web.socket.messaging.WebSocketStompClient;
+import org.springframework.web.socket.sockjs.client.RestTemplateXhrTransport;
+import org.springframework.web.socket.sockjs.client.SockJsClient;
+import org.springframework.web.socket.sockjs.client.WebSocketTransport;
 
 /**
- * Spring's own client against a server. Arguments: the broker's address, a room's id. Says each step
- * as a line on standard output, reads a line from standard input where the server is to be restarted,
- * and exits with 0 when all of it held.
+ * Spring's own client against a server, over WebSocket and over its SockJsClient's WebSocket and XHR,
+ * side by side. Arguments: the broker's address, a room's id for each. Says each step as a line on
+ * standard output once all are there, reads a line from standard input where the server is to be
+ * restarted, and exits with 0 when all of it held.
  */
 public final class SpringClient {
     private static final int SOON_SECONDS = 30;
@@ -60,33 +69,92 @@ public final class SpringClient {
         }
     }
 
-    public static void main(String[] arguments) throws Exception {
+    private final String name;
+    private final WebSocketClient transport;
+    private final String room;
+
+    private SpringClient(String name, WebSocketClient transport, String roomId) {
+        this.name = name;
+        this.transport = transport;
+        this.room = "/topic/chat/room/" + roomId;
+    }
+
+    public static void main(String[] arguments) {
         String broker = arguments[0];
-        String room = "/topic/chat/room/" + arguments[1];
+        List<SpringClient> clients = List.of(
+                new SpringClient("websocket", new StandardWebSocketClient(), arguments[1]),
+                new SpringClient(
+                        "sockjs-websocket",
+                        new SockJsClient(List.of(new WebSocketTransport(new StandardWebSocketClient()))),
+                        arguments[2]),
+                new SpringClient("sockjs-xhr", new SockJsClient(List.of(new RestTemplateXhrTransport())), arguments[3]));
+        Steps steps = new Steps(clients.size());
+        for (SpringClient client : clients) {
+            new Thread(() -> {
+                try {
+                    client.run(broker, steps);
+                } catch (Throwable failure) {
+                    failure.printStackTrace();
+                    fail(client.name + ": " + failure);
+                }
+            }).start();
+        }
+    }
+
+    /** Says a step once all have come to it. */
+    private static final class Steps {
+        private final CyclicBarrier barrier;
+        private volatile String words;
+
+        Steps(int clients) {
+            barrier = new CyclicBarrier(clients, this::say);
+        }
+
+        void step(String next) throws InterruptedException, BrokenBarrierException {
+            words = next;
+            barrier.await();
+        }
+
+        private void say() {
+            System.out.println(words);
+            System.out.flush();
+            if (words.equals("restart the server")) {
+                try {
+                    System.in.read();
+                } catch (IOException error) {
+                    throw new UncheckedIOException(error);
+                }
+            } else if (words.equals("done")) {
+                System.exit(0);
+            }
+        }
+    }
+
+    private void run(String broker, Steps steps) throws Exception {
         ThreadPoolTaskScheduler scheduler = new ThreadPoolTaskScheduler();
         scheduler.initialize();
-        WebSocketStompClient client = new WebSocketStompClient(new StandardWebSocketClient());
+        WebSocketStompClient client = new WebSocketStompClient(transport);
         client.setTaskScheduler(scheduler);
 
         Handler handler = new Handler();
         StompSession session = client.connectAsync(broker, handler).get(SOON_SECONDS, TimeUnit.SECONDS);
         session.setAutoReceipt(true);
 
-        step("talks, with receipts");
+        steps.step("talks, with receipts");
         Ears ears = new Ears();
         awaitReceipt(session.subscribe(room, ears));
         awaitReceipt(session.send(room, talk("하나")));
         require(ears.next().body().contains("하나"), "another message came");
 
-        step("acknowledges and gives back");
+        steps.step("acknowledges and gives back");
         StompHeaders work = new StompHeaders();
-        work.setDestination("/queue/work");
+        work.setDestination("/queue/" + name);
         work.setAck("client-individual");
         Ears worker = new Ears();
         StompSession.Subscription subscription = session.subscribe(work, worker);
         awaitReceipt(subscription);
         for (String body : List.of("one", "two")) {
-            awaitReceipt(session.send("/queue/work", body.getBytes(StandardCharsets.UTF_8)));
+            awaitReceipt(session.send("/queue/" + name, body.getBytes(StandardCharsets.UTF_8)));
         }
         awaitReceipt(session.acknowledge(worker.next().headers().getFirst("ack"), true));
         awaitReceipt(session.acknowledge(worker.next().headers().getFirst("ack"), false));
@@ -95,15 +163,14 @@ public final class SpringClient {
         awaitReceipt(session.acknowledge(again.headers().getFirst("ack"), true));
         subscription.unsubscribe();
 
-        step("keeps alive");
+        steps.step("keeps alive");
         // Its default is one heart-beat every ten seconds each way; it is dropped after thirty without.
         require(!handler.lost.await(35, TimeUnit.SECONDS), "the connection was lost");
         require(session.isConnected(), "the session has ended");
         awaitReceipt(session.send(room, talk("둘")));
         require(ears.next().body().contains("둘"), "another message came");
 
-        step("restart the server");
-        System.in.read();
+        steps.step("restart the server");
         require(handler.lost.await(SOON_SECONDS, TimeUnit.SECONDS), "the loss went unnoticed");
         session = client.connectAsync(broker, new Handler()).get(SOON_SECONDS, TimeUnit.SECONDS);
         session.setAutoReceipt(true);
@@ -116,8 +183,7 @@ public final class SpringClient {
         require(back.next().body().contains("둘"), "what was missed did not come");
         require(back.next().body().contains("셋"), "what is new did not come");
         session.disconnect();
-        step("done");
-        System.exit(0);
+        steps.step("done");
     }
 
     private static byte[] talk(String text) {
@@ -133,13 +199,12 @@ public final class SpringClient {
 
     private static void require(boolean holds, String otherwise) {
         if (!holds) {
-            System.err.println(otherwise);
-            System.exit(1);
+            throw new IllegalStateException(otherwise);
         }
     }
 
-    private static void step(String words) {
-        System.out.println(words);
-        System.out.flush();
+    private static void fail(String words) {
+        System.err.println(words);
+        System.exit(1);
     }
 }
