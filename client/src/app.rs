@@ -104,12 +104,14 @@ fn ConnectionNotice() -> impl IntoView {
     let state = move || match connection.get() {
         Connection::Connecting => "connecting",
         Connection::Online => "online",
+        Connection::Detour => "detour",
         Connection::Offline => "offline",
         Connection::CatchingUp => "catching-up",
     };
     let words = move || match connection.get() {
         Connection::Connecting => language.connecting(),
         Connection::Online => language.online(),
+        Connection::Detour => language.detour(),
         Connection::Offline => language.offline(),
         Connection::CatchingUp => language.catching_up(),
     };

@@ -366,6 +366,13 @@ impl Language {
         self.pick("연결되었습니다", "Connected")
     }
 
+    pub(crate) fn detour(self) -> &'static str {
+        self.pick(
+            "웹소켓이 막혀 있어 다른 방식으로 연결했습니다.",
+            "Connected another way, as WebSocket does not get through.",
+        )
+    }
+
     pub(crate) fn offline(self) -> &'static str {
         self.pick(
             "연결이 끊겼습니다. 저절로 다시 연결하며, 적은 글은 그때 보냅니다.",

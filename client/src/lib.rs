@@ -4,7 +4,7 @@
 //! browser hydrates from that, at once. `place` then walks between the list and the rooms.
 //!
 //! `timeline`, `conversation`, `reconnect`, `i18n` and `time` are pure and tested natively; `line`
-//! drives [`shared::stomp::client`] over the browser's WebSocket. No server type is named here:
+//! drives [`shared::stomp::client`] over a `way` to the server. No server type is named here:
 //! data for server rendering comes through [`ssr::Source`], and the browser uses the public API.
 
 #![expect(
@@ -28,6 +28,7 @@ mod room_list;
 pub mod ssr;
 mod time;
 mod timeline;
+mod way;
 
 pub use app::App;
 pub use i18n::Language;

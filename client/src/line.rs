@@ -1,13 +1,15 @@
-//! The line to the server: drives [`shared::stomp::client`] over the browser's WebSocket, one for
-//! the page's life, kept over navigation between list and rooms.
+//! The line to the server: drives [`shared::stomp::client`] over a `way` to it, one for the page's
+//! life, kept over navigation between list and rooms.
 //!
 //! Shell around pure parts: what to send is decided by `conversation`, when to try again by
-//! `reconnect`, and the protocol by `shared`. Here are the socket, the timers and the signals.
+//! `reconnect`, and the protocol by `shared`. Here are the timers and the signals, and the choice of
+//! the way: WebSocket; where it does not open a stream, from which WebSocket is tried now and then.
 //! Nothing here runs on the server.
 
 use std::{cell::RefCell, time::Duration};
 
 use bytes::Bytes;
+use gloo_net::http::Request;
 use leptos::{leptos_dom::helpers::TimeoutHandle, prelude::*};
 use shared::{
     chat::{ChatMessage, ChatRoom, MessageId, RoomId, Sender, Text},
@@ -16,7 +18,7 @@ use shared::{
 };
 use uuid::Uuid;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
-use web_sys::{BinaryType, MessageEvent, WebSocket};
+use web_sys::{MessageEvent, WebSocket};
 
 use crate::{
     api::{self, Problem},
@@ -27,15 +29,18 @@ use crate::{
     room_list::Rooms,
     time::Zone,
     timeline::Part,
+    way::{self, Callbacks, Heard, Way},
 };
 
-const PATH: &str = "/ws/chat";
-const SUBPROTOCOL: &str = "v12.stomp";
 const ERRORS: &str = "errors";
 const ROOMS: &str = "rooms";
 
-/// A socket that does not open is given up after this long; browsers wait for minutes.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A way that does not open is given up after this long; browsers wait for minutes.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// From a stream, WebSocket is tried after so long, then after ever longer.
+const PROBE_FIRST: Duration = Duration::from_secs(5);
+const PROBE_MAX: Duration = Duration::from_secs(300);
 
 /// How the line stands, as `data-state` of the page's `connection` element.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,6 +49,8 @@ pub(crate) enum Connection {
     Connecting,
     /// Everything has arrived and what comes is shown at once.
     Online,
+    /// The same over a stream, since WebSocket does not get through.
+    Detour,
     /// Lost; it comes back by itself.
     Offline,
     /// Back; what was missed is being read and what waited is being sent.
@@ -142,6 +149,11 @@ struct Line {
     guests: Vec<(RoomId, Guest)>,
     socket: Option<Socket>,
     callbacks: Callbacks,
+    /// A WebSocket that is tried while a stream is in use, and what is called when it opens.
+    probe: Option<WebSocket>,
+    probe_opened: Closure<dyn FnMut()>,
+    probe_wait: Duration,
+    probe_timer: Option<TimeoutHandle>,
     reconnect: crate::reconnect::Reconnect,
     retry: Option<TimeoutHandle>,
     was_connected: bool,
@@ -159,18 +171,11 @@ struct OpenRoom {
 }
 
 struct Socket {
-    web: WebSocket,
-    /// None until the socket is open.
+    way: Way,
+    /// None until the way is open.
     client: Option<Client>,
     connected: bool,
     timer: Option<TimeoutHandle>,
-}
-
-/// Made once and given to every socket in turn; a socket that is let go loses them first.
-struct Callbacks {
-    open: Closure<dyn FnMut()>,
-    message: Closure<dyn FnMut(MessageEvent)>,
-    close: Closure<dyn FnMut()>,
 }
 
 impl Line {
@@ -186,8 +191,12 @@ impl Line {
                 message: Closure::new(|event: MessageEvent| {
                     with(|line| line.on_message(&event));
                 }),
-                close: Closure::new(|| with(Line::lost).unwrap_or_default()),
+                close: Closure::new(|| with(Line::on_close).unwrap_or_default()),
             },
+            probe: None,
+            probe_opened: Closure::new(|| with(Line::turn_back).unwrap_or_default()),
+            probe_wait: PROBE_FIRST,
+            probe_timer: None,
             reconnect: crate::reconnect::Reconnect::default(),
             retry: None,
             was_connected: false,
@@ -203,20 +212,26 @@ impl Line {
         if self.socket.is_some() {
             return;
         }
-        let Ok(web) = WebSocket::new_with_str(&address(), SUBPROTOCOL) else {
-            self.lost();
-            return;
-        };
-        web.set_binary_type(BinaryType::Arraybuffer);
-        web.set_onopen(Some(self.callbacks.open.as_ref().unchecked_ref()));
-        web.set_onmessage(Some(self.callbacks.message.as_ref().unchecked_ref()));
-        web.set_onclose(Some(self.callbacks.close.as_ref().unchecked_ref()));
-        let timer = after(OPEN_TIMEOUT, Line::lost);
+        match way::web_socket() {
+            Some(web) => self.take(Way::over(web, &self.callbacks)),
+            None => self.detour(),
+        }
+    }
+
+    /// Tries a stream.
+    fn detour(&mut self) {
+        match Way::stream(&self.callbacks) {
+            Some(way) => self.take(way),
+            None => self.lost(),
+        }
+    }
+
+    fn take(&mut self, way: Way) {
         self.socket = Some(Socket {
-            web,
+            way,
             client: None,
             connected: false,
-            timer,
+            timer: after(OPEN_TIMEOUT, Line::lost),
         });
     }
 
@@ -233,15 +248,27 @@ impl Line {
     }
 
     fn on_message(&mut self, event: &MessageEvent) {
-        let data = event.data();
-        let payload = match data.as_string() {
-            Some(text) => Bytes::from(text),
-            None => Bytes::from(js_sys::Uint8Array::new(&data).to_vec()),
-        };
-        if let Some(client) = self.client() {
-            client.handle_input(payload, now());
+        let socket = self.socket.as_mut();
+        match socket.and_then(|socket| socket.way.read(&event.data())) {
+            Some(Heard::Open) => self.on_open(),
+            Some(Heard::Payloads(payloads)) => {
+                for payload in payloads {
+                    if let Some(client) = self.client() {
+                        client.handle_input(payload, now());
+                    }
+                    self.drain();
+                }
+            }
+            Some(Heard::Closed) => self.lost(),
+            None => {}
         }
-        self.drain();
+    }
+
+    fn on_close(&mut self) {
+        let socket = self.socket.as_mut();
+        if !socket.is_some_and(|socket| socket.way.go_on(&self.callbacks)) {
+            self.lost();
+        }
     }
 
     fn on_timer(&mut self) {
@@ -261,16 +288,15 @@ impl Line {
             self.on_event(event);
         }
         while let Some(frame) = self.client().and_then(|client| client.poll_transmit(now())) {
-            let Some(socket) = &self.socket else { return };
-            let sent = match std::str::from_utf8(&frame) {
-                Ok(text) => socket.web.send_with_str(text),
-                Err(_) => socket.web.send_with_u8_array(&frame),
+            let Some(socket) = &mut self.socket else {
+                return;
             };
-            if sent.is_err() {
+            if !socket.way.send(&frame) {
                 self.lost();
                 return;
             }
         }
+        self.request();
         let Some(deadline) = self.client().map(|client| client.poll_timeout()) else {
             return;
         };
@@ -283,6 +309,32 @@ impl Line {
         let wait = deadline.map(|deadline| deadline.saturating_sub(now()));
         socket.timer = wait.and_then(|wait| after(wait, Line::on_timer));
         self.show_connection();
+    }
+
+    /// Sends what a stream has gathered, one request at a time.
+    fn request(&mut self) {
+        let socket = self.socket.as_mut();
+        let Some((address, body)) = socket.and_then(|socket| socket.way.request()) else {
+            return;
+        };
+        leptos::task::spawn_local(async move {
+            let request = Request::post(&address).body(body);
+            let is_taken = match request {
+                Ok(request) => request.send().await.is_ok_and(|answer| answer.ok()),
+                Err(_) => false,
+            };
+            with(|line| {
+                let socket = line.socket.as_mut();
+                // Another way may be in use by now.
+                if socket.is_some_and(|socket| socket.way.answered(&address)) {
+                    if is_taken {
+                        line.request();
+                    } else {
+                        line.lost();
+                    }
+                }
+            });
+        });
     }
 
     fn on_event(&mut self, event: Event) {
@@ -315,6 +367,11 @@ impl Line {
             return;
         };
         socket.connected = true;
+        if socket.way.is_web_socket() {
+            self.probe_wait = PROBE_FIRST;
+        } else {
+            self.probe_timer = after(self.probe_wait, Line::try_web_socket);
+        }
         let Some(client) = &mut socket.client else {
             return;
         };
@@ -403,16 +460,64 @@ impl Line {
         self.let_go();
     }
 
-    /// The socket is gone, did not open in time, or fell silent.
-    fn lost(&mut self) {
-        if let Some(mut socket) = self.socket.take() {
-            socket.let_go();
+    /// Tries whether WebSocket gets through by now.
+    fn try_web_socket(&mut self) {
+        self.forget_probe();
+        self.probe = way::web_socket();
+        if let Some(probe) = &self.probe {
+            probe.set_onopen(Some(self.probe_opened.as_ref().unchecked_ref()));
         }
-        self.was_lost = true;
+        self.probe_wait = (self.probe_wait * 4).min(PROBE_MAX);
+        self.probe_timer = after(self.probe_wait, Line::try_web_socket);
+    }
+
+    /// WebSocket gets through again: goes on over it.
+    fn turn_back(&mut self) {
+        let Some(web) = self.probe.take() else {
+            return;
+        };
+        self.give_up();
+        // Nothing is lost, and nothing need be said.
+        self.was_lost = false;
+        self.take(Way::over(web, &self.callbacks));
+        self.on_open();
+    }
+
+    fn forget_probe(&mut self) {
+        if let Some(timer) = self.probe_timer.take() {
+            timer.clear();
+        }
+        if let Some(probe) = self.probe.take() {
+            probe.set_onopen(None);
+            // It may be closed already.
+            let _ = probe.close();
+        }
+    }
+
+    /// Lets the way go, if there is one; gives it.
+    fn give_up(&mut self) -> Option<Socket> {
+        self.forget_probe();
         for open in &mut self.rooms_open {
             open.subscribed = false;
             open.conversation.lost();
         }
+        let mut socket = self.socket.take()?;
+        socket.way.let_go();
+        if let Some(timer) = socket.timer.take() {
+            timer.clear();
+        }
+        Some(socket)
+    }
+
+    /// The way is gone, did not open in time, or fell silent.
+    fn lost(&mut self) {
+        let is_blocked = self
+            .give_up()
+            .is_some_and(|socket| socket.way.is_web_socket() && socket.client.is_none());
+        if is_blocked {
+            return self.detour();
+        }
+        self.was_lost = true;
         let wait = self.reconnect.lost(now(), js_sys::Math::random());
         if let Some(retry) = self.retry.take() {
             retry.clear();
@@ -527,7 +632,9 @@ impl Line {
     }
 
     fn show_connection(&mut self) {
-        let connected = self.socket.as_ref().is_some_and(|socket| socket.connected);
+        let connected = self.socket.as_ref().filter(|socket| socket.connected);
+        let is_direct = connected.is_some_and(|socket| socket.way.is_web_socket());
+        let connected = connected.is_some();
         if connected && self.catching_up {
             self.catching_up = !self
                 .rooms_open
@@ -536,7 +643,8 @@ impl Line {
                 .all(|open| open.subscribed && open.conversation.is_settled());
         }
         let state = match (connected, self.catching_up) {
-            (true, false) => Connection::Online,
+            (true, false) if is_direct => Connection::Online,
+            (true, false) => Connection::Detour,
             (true, true) if self.was_lost => Connection::CatchingUp,
             (false, _) if self.was_lost => Connection::Offline,
             _ => Connection::Connecting,
@@ -566,19 +674,6 @@ impl OpenRoom {
     fn raise(&self) {
         if let Some(changed) = self.changed {
             changed.update(|count| *count = count.wrapping_add(1));
-        }
-    }
-}
-
-impl Socket {
-    fn let_go(&mut self) {
-        self.web.set_onopen(None);
-        self.web.set_onmessage(None);
-        self.web.set_onclose(None);
-        // A socket that is closed already may be closed again.
-        let _ = self.web.close();
-        if let Some(timer) = self.timer.take() {
-            timer.clear();
         }
     }
 }
@@ -640,16 +735,8 @@ fn fresh_id() -> MessageId {
     MessageId(Uuid::new_v4())
 }
 
-fn host() -> String {
+pub(crate) fn host() -> String {
     window().location().host().unwrap_or_default()
-}
-
-fn address() -> String {
-    let secure = window()
-        .location()
-        .protocol()
-        .is_ok_and(|protocol| protocol == "https:");
-    format!("{}://{}{PATH}", if secure { "wss" } else { "ws" }, host())
 }
 
 /// A value of the browser's store for this site; none where it is empty or closed to us.

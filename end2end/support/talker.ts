@@ -2,7 +2,7 @@ import { expect, type Locator, type Page } from "@playwright/test";
 
 import type { Room } from "./api.ts";
 
-export type Connection = "connecting" | "online" | "offline" | "catching-up";
+export type Connection = "connecting" | "online" | "detour" | "offline" | "catching-up";
 
 /** Somebody in front of a browser, with what they see of a room. */
 export class Talker {
@@ -40,10 +40,10 @@ export class Talker {
     return this;
   }
 
-  /** Opens a room, and waits until they are in it. */
-  async enter(room: Room): Promise<this> {
+  /** Opens a room, and waits until they are in it, connected so. */
+  async enter(room: Room, connection: Connection = "online"): Promise<this> {
     await this.page.goto(path(room));
-    await this.is("online");
+    await this.is(connection);
     return this;
   }
 
