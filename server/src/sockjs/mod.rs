@@ -25,7 +25,7 @@ use shared::sockjs;
 use uuid::Uuid;
 
 use self::receiver::{Callback, Form, Receiver};
-use self::session::{Attached, Sessions};
+use self::session::{Attached, Refused, Sessions};
 use self::websocket::Framed;
 use crate::connection::Transport;
 use crate::origin::Caller;
@@ -389,7 +389,7 @@ impl<S: Service> Endpoint<S> {
             return ws::HandshakeError::NotAnUpgrade.into_response();
         }
         let Some(counted) = self.sessions.count(caller.address) else {
-            return too_many();
+            return too_many(TOO_MANY_SESSIONS);
         };
         let delay = self.settings.heart_beat_delay;
         self.upgrade(caller, request, move |socket| {
@@ -425,7 +425,7 @@ impl<S: Service> Endpoint<S> {
             self.service.clone().run(link, guest)
         });
         let Some(session) = opened else {
-            return too_many();
+            return too_many(TOO_MANY_SESSIONS);
         };
         if !session.belongs_to(known) {
             return StatusCode::NOT_FOUND.into_response();
@@ -499,8 +499,12 @@ impl<S: Service> Endpoint<S> {
         let Ok(messages) = sockjs::read_messages(&payload) else {
             return broken("Broken JSON encoding.");
         };
-        if !session.send(messages).await {
-            return StatusCode::NOT_FOUND.into_response();
+        match session.send(messages).await {
+            Ok(()) => {}
+            Err(Refused::Gone) => return StatusCode::NOT_FOUND.into_response(),
+            Err(Refused::Busy) => {
+                return too_many("too many requests of this session wait; send one at a time");
+            }
         }
         let content_type = [(header::CONTENT_TYPE, "text/plain; charset=UTF-8")];
         not_cached(match transport {
@@ -557,8 +561,9 @@ fn introduce(cookie: Option<HeaderValue>, response: &mut Response) {
     }
 }
 
-fn too_many() -> Response {
-    let detail = "this address has too many SockJS sessions; close some first";
+const TOO_MANY_SESSIONS: &str = "this address has too many SockJS sessions; close some first";
+
+fn too_many(detail: &str) -> Response {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
         .retry_after(5)
         .into_response()

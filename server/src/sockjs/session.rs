@@ -39,6 +39,8 @@ struct State {
     /// What the client sent, oldest first.
     inbound: VecDeque<Bytes>,
     inbound_bytes: usize,
+    /// How many requests wait to be taken in.
+    senders: usize,
     /// What waits for a receiver: JSON strings, each followed by a comma.
     outbound: Vec<Bytes>,
     outbound_bytes: usize,
@@ -58,6 +60,17 @@ struct State {
     is_gone: bool,
     connection: Option<Waker>,
     receiving: Option<Waker>,
+}
+
+/// How many requests of a session may wait to be taken in; clients send one at a time.
+const SENDERS_MAX: usize = 8;
+
+/// Why messages are not taken in.
+pub(super) enum Refused {
+    /// The session has ended.
+    Gone,
+    /// Too many wait already.
+    Busy,
 }
 
 /// What a receiver finds when it comes.
@@ -152,16 +165,19 @@ impl Session {
         }
     }
 
-    /// Takes messages in, in their order; waits while as many as may be are not read yet. `false` when
-    /// the session has ended.
-    pub(super) async fn send(&self, messages: Vec<Bytes>) -> bool {
+    /// Takes messages in, in their order; waits while as many as may be are not read yet.
+    ///
+    /// # Errors
+    /// [`Refused`], and nothing of them is taken in.
+    pub(super) async fn send(&self, messages: Vec<Bytes>) -> Result<(), Refused> {
+        let mut waiting = None;
         loop {
             let mut read = std::pin::pin!(self.read.notified());
             read.as_mut().enable();
             {
                 let mut state = lock(&self.state);
                 if state.close.is_some() || state.is_gone {
-                    return false;
+                    return Err(Refused::Gone);
                 }
                 // What is larger than the bound comes in alone.
                 if state.inbound_bytes < self.inbound_bytes_max {
@@ -169,7 +185,14 @@ impl Session {
                     state.inbound.extend(messages);
                     state.is_alive = true;
                     state.wake_connection();
-                    return true;
+                    return Ok(());
+                }
+                if waiting.is_none() {
+                    if state.senders == SENDERS_MAX {
+                        return Err(Refused::Busy);
+                    }
+                    state.senders += 1;
+                    waiting = Some(Waiting(self));
                 }
             }
             read.await;
@@ -182,6 +205,15 @@ impl Session {
         state.end("Connection interrupted");
         state.inbound = VecDeque::new();
         self.read.notify_waiters();
+    }
+}
+
+/// A request that waits, until it is dropped.
+struct Waiting<'a>(&'a Session);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).senders -= 1;
     }
 }
 
@@ -407,6 +439,7 @@ impl Sessions {
             state: Mutex::new(State {
                 inbound: VecDeque::new(),
                 inbound_bytes: 0,
+                senders: 0,
                 outbound: Vec::new(),
                 outbound_bytes: 0,
                 taken: 0,

@@ -298,6 +298,11 @@ impl Requests {
         Ok(())
     }
 
+    /// The path of its session.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Cuts the open receiver off.
     pub(crate) fn cut(&mut self) {
         self.receiver = None;

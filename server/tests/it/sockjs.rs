@@ -257,3 +257,41 @@ async fn origins_are_those_of_the_list() {
     let answer = Exchange::begin(everybody.address, "GET", path, &cross, None).await;
     assert_eq!(answer.status, 200);
 }
+
+/// A session that is not read, since it has said too much: what it sends waits, up to a bound.
+#[tokio::test]
+async fn requests_that_wait_are_bounded() {
+    let options = ["--message-rate", "1", "--message-burst", "1"];
+    let server = TestServer::start_over(Carrier::Xhr, &options).await;
+    let room = server.make_room("r").await;
+    let mut client = server.connect().await;
+    for number in 0..3 {
+        client.talk(&room, "a", "x", &number.to_string()).await;
+    }
+    let Link::Requests(requests) = &client.link else {
+        panic!("it is made of requests");
+    };
+    let path = format!("{}/xhr_send", requests.path());
+    // What waits already is as much as may be; then eight more may wait.
+    let large = format!("[\"{}\"]", "\\n".repeat(130_000));
+    let mut statuses = tokio::task::JoinSet::new();
+    for _ in 0..14 {
+        let (address, path, large) = (server.address, path.clone(), large.clone());
+        statuses.spawn(async move { post(address, &path, &[], &large).await.status });
+    }
+    let first = statuses.join_next().await.unwrap().unwrap();
+    assert!(matches!(first, 204 | 429), "{first}");
+    let mut all = vec![first];
+    while let Some(status) = statuses.join_next().await {
+        all.push(status.unwrap());
+    }
+    assert!(all.contains(&429), "{all:?}");
+    assert!(
+        all.iter().filter(|status| **status == 204).count() >= 9,
+        "{all:?}"
+    );
+    // Nothing that was taken in is lost.
+    for number in 0..3 {
+        client.receipt(&number.to_string()).await;
+    }
+}
