@@ -343,11 +343,11 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                 is_nack,
             } => self.subscriptions.settle(subscription, &positions, is_nack),
             Event::Send { ticket, sent } => {
-                let checked = self.chat.check(self.origin, &sent);
+                let checked = self.chat.check(self.origin, sent);
                 self.hold(ticket, checked, now);
             }
             Event::Commit { ticket, sends } => {
-                let checked = self.chat.check_transaction(self.origin, &sends);
+                let checked = self.chat.check_transaction(self.origin, sends);
                 self.hold(ticket, checked, now);
             }
         }

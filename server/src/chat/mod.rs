@@ -77,8 +77,8 @@ impl Chat {
     ///
     /// # Errors
     /// The [`Refusal`] to tell the sender.
-    pub(crate) fn check(&self, origin: Origin, sent: &Sent) -> Result<Checked, Refusal> {
-        self.check_all(origin, std::slice::from_ref(sent), false)
+    pub(crate) fn check(&self, origin: Origin, sent: Sent) -> Result<Checked, Refusal> {
+        self.check_all(origin, [sent], false)
     }
 
     /// Checks the SENDs of a transaction, all or none.
@@ -88,7 +88,7 @@ impl Chat {
     pub(crate) fn check_transaction(
         &self,
         origin: Origin,
-        sends: &[Sent],
+        sends: Vec<Sent>,
     ) -> Result<Checked, Refusal> {
         self.check_all(origin, sends, true)
     }
@@ -96,22 +96,23 @@ impl Chat {
     fn check_all(
         &self,
         origin: Origin,
-        sends: &[Sent],
+        sends: impl IntoIterator<Item = Sent, IntoIter: ExactSizeIterator>,
         is_transaction: bool,
     ) -> Result<Checked, Refusal> {
-        let mut messages = Vec::new();
+        let sends = sends.into_iter();
+        let mut messages = Vec::with_capacity(sends.len());
         let mut about = About {
             sends: Vec::with_capacity(sends.len()),
             is_transaction,
             letters: Vec::new(),
         };
-        for (index, sent) in sends.iter().enumerate() {
+        for (index, sent) in sends.enumerate() {
             let before = messages.len();
             let is_array = self
-                .check_one(sent, &mut messages, &mut about.letters)
+                .check_one(&sent, &mut messages, &mut about.letters)
                 .map_err(|refusal| refusal.on(&sent.destination).within(is_transaction, index))?;
             about.sends.push(AboutSend {
-                destination: sent.destination.clone(),
+                destination: sent.destination,
                 messages: messages.len() - before,
                 is_array,
             });

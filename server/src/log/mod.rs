@@ -200,7 +200,8 @@ pub(crate) trait Log: Send + Sync {
 /// header, to the NUL. Its `message-id` is the room's id, a hyphen and `seq`: from it alone a session
 /// knows what an ACK is about.
 pub(crate) fn encode(message: &ChatMessage, out: &mut Vec<u8>) {
-    let body = serde_json::to_vec(message).expect("a ChatMessage is valid JSON");
+    let mut body = Vec::with_capacity(message.message.len() + 320);
+    serde_json::to_writer(&mut body, message).expect("a ChatMessage is valid JSON");
     let destination = shared::destination::Destination::Room(message.room_id).to_string();
     let offset = message.seq.to_string();
     let message_id = format!("{}-{offset}", message.room_id);

@@ -17,7 +17,7 @@ use self::{
     transactions::Transactions,
 };
 use super::{
-    codec::{Decoder, Limits, Received, encode},
+    codec::{Decoder, Limits, Received, encode, encode_header},
     frame::{Command, Frame, Version},
     header::Headers,
     heartbeat::{HeartBeat, Pulse},
@@ -512,6 +512,16 @@ impl Session {
         self.transmits.push_back(octets.into());
     }
 
+    /// There is one for nearly every frame: its octets are written with no [`Frame`] in between.
+    fn transmit_receipt(&mut self, receipt: &str) {
+        let mut octets = Vec::with_capacity(receipt.len() + 32);
+        octets.extend_from_slice(b"RECEIPT\n");
+        let version = self.version.unwrap_or(Version::V10);
+        encode_header("receipt-id", receipt, version, &mut octets);
+        octets.extend_from_slice(b"\n\0");
+        self.transmits.push_back(octets.into());
+    }
+
     /// Sends the RECEIPTs whose turn has come, and ends the session when nothing is owed before its
     /// end.
     fn settle(&mut self) {
@@ -519,7 +529,7 @@ impl Session {
             return;
         }
         while let Some(receipt) = self.receipts.take_released() {
-            self.transmit(&Frame::new(Command::Receipt).with_header("receipt-id", &receipt));
+            self.transmit_receipt(&receipt);
         }
         let oldest = self.receipts.oldest();
         if let Some(ending) = self
