@@ -368,8 +368,8 @@ impl Language {
 
     pub(crate) fn detour(self) -> &'static str {
         self.pick(
-            "웹소켓이 막혀 있어 다른 방식으로 연결했습니다.",
-            "Connected another way, as WebSocket does not get through.",
+            "이 네트워크에서는 다른 방식으로 연결했습니다.",
+            "Connected another way on this network.",
         )
     }
 
