@@ -295,3 +295,27 @@ async fn requests_that_wait_are_bounded() {
         client.receipt(&number.to_string()).await;
     }
 }
+
+#[tokio::test]
+async fn a_receiver_with_nothing_to_say_says_that_it_is_there() {
+    let server = TestServer::start(&["--sockjs-heart-beat-ms", "150"]).await;
+    open(server.address, "/ws/chat/0/s", &[]).await;
+    let begin = std::time::Instant::now();
+    // A poll ends with it, a stream goes on.
+    let mut poll = post(server.address, "/ws/chat/0/s/xhr", &[], "").await;
+    assert_eq!(poll.text().await, "h\n");
+    assert!(begin.elapsed() >= Duration::from_millis(150));
+    let path = "/ws/chat/0/s/eventsource";
+    let mut stream = Exchange::begin(server.address, "GET", path, &[], None).await;
+    assert_eq!(stream.piece().await.as_deref(), Some("\r\n"));
+    for _ in 0..3 {
+        assert_eq!(stream.piece().await.as_deref(), Some("data: h\r\n\r\n"));
+    }
+    let url = format!("ws://{}/ws/chat/0/w/websocket", server.address);
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    for expected in ["o", "h", "h"] {
+        use futures_util::StreamExt as _;
+        let message = socket.next().await.unwrap().unwrap();
+        assert_eq!(message.into_text().unwrap().as_str(), expected);
+    }
+}
