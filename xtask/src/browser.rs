@@ -1,6 +1,6 @@
 //! What the browser's tests need: Node, their packages, and Chromium.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -95,19 +95,32 @@ pub(crate) fn chromium() -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Finds wasm-opt among the packages of `end2end`, installing them where Node is; `None`, with a
-/// word about it, where there is no Node.
-pub(crate) fn wasm_opt() -> Option<PathBuf> {
+/// The packages of `end2end` that make what a browser loads smaller.
+pub(crate) struct Shrinkers {
+    /// For WebAssembly.
+    pub(crate) wasm_opt: PathBuf,
+    /// For scripts.
+    pub(crate) terser: PathBuf,
+}
+
+/// Finds them, installing them where Node is; `None`, with a word about it, where there is no Node.
+pub(crate) fn shrinkers() -> Option<Shrinkers> {
     if !has_node() {
-        say("leaving out wasm-opt, as there is no Node: the page is larger, and works the same");
+        say(
+            "leaving out wasm-opt and terser, as there is no Node: the page is larger, and works the same",
+        );
         return None;
     }
     if let Err(error) = packages() {
         say(&format!(
-            "leaving out wasm-opt, as the npm packages could not be installed: {error:#}"
+            "leaving out wasm-opt and terser, as the npm packages could not be installed: {error:#}"
         ));
         return None;
     }
-    let path = folder().join("node_modules/binaryen/bin/wasm-opt");
-    Path::new(&path).is_file().then_some(path)
+    let packaged =
+        |path| Some(folder().join("node_modules").join(path)).filter(|path| path.is_file());
+    Some(Shrinkers {
+        wasm_opt: packaged("binaryen/bin/wasm-opt")?,
+        terser: packaged("terser/bin/terser")?,
+    })
 }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 use wasm_bindgen_cli_support::Bindgen;
 
+use crate::browser::Shrinkers;
 use crate::run::{Step, root, say, target_dir};
 use crate::{browser, toolchain};
 
@@ -26,19 +27,18 @@ const WASM_OPT: [&str; 7] = [
     "--enable-multivalue",
 ];
 
+/// How terser shrinks a module that a page imports.
+const TERSER: [&str; 3] = ["--module", "--compress", "--mangle"];
+
 /// Builds the package where its sources have changed; gives the folder that holds it.
 pub(crate) fn build() -> Result<PathBuf> {
     let module = toolchain::build_client()?;
     let module = fs::read(&module).with_context(|| format!("{} is missing", module.display()))?;
     let style = style()?;
-    let wasm_opt = browser::wasm_opt();
-    let optimised: &[u8] = if wasm_opt.is_some() { b"wasm-opt" } else { b"" };
-    let source = hash(&[
-        &module,
-        style.as_bytes(),
-        optimised,
-        &WASM_OPT.concat().into_bytes(),
-    ]);
+    let shrinkers = browser::shrinkers();
+    let shrunk: &[u8] = if shrinkers.is_some() { b"shrunk" } else { b"" };
+    let options = [&WASM_OPT[..], &TERSER].concat().concat();
+    let source = hash(&[&module, style.as_bytes(), shrunk, options.as_bytes()]);
     let site = target_dir().join("site");
     let made_from = site.join("made-from");
     if fs::read_to_string(&made_from).is_ok_and(|known| known == source) {
@@ -48,8 +48,8 @@ pub(crate) fn build() -> Result<PathBuf> {
     clear(&work)?;
     say("writing the package: bindings, optimised wasm, brotli and gzip");
     let mut files = bind(module, &work)?;
-    if let Some(wasm_opt) = wasm_opt {
-        optimise(&wasm_opt, &mut files, &work)?;
+    if let Some(shrinkers) = shrinkers {
+        shrink(&shrinkers, &mut files, &work)?;
     }
     files.push((format!("{NAME}.css"), style.into_bytes()));
     let contents: Vec<&[u8]> = files
@@ -102,20 +102,24 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, Vec<u8>)>) -> R
     Ok(())
 }
 
-fn optimise(wasm_opt: &Path, files: &mut [(String, Vec<u8>)], work: &Path) -> Result<()> {
-    for (name, bytes) in files.iter_mut().filter(|(name, _)| name.ends_with(".wasm")) {
-        let (before, after) = (work.join("before.wasm"), work.join("after.wasm"));
+fn shrink(shrinkers: &Shrinkers, files: &mut [(String, Vec<u8>)], work: &Path) -> Result<()> {
+    let Shrinkers { wasm_opt, terser } = shrinkers;
+    for (name, bytes) in files {
+        let (tool, options) = match name.rsplit_once('.') {
+            Some((_, "wasm")) => (wasm_opt, &WASM_OPT[..]),
+            Some((_, "js")) => (terser, &TERSER[..]),
+            _ => continue,
+        };
+        let (before, after) = (work.join("before"), work.join("after"));
         fs::write(&before, &bytes)?;
-        Step::new(wasm_opt)
-            .args(WASM_OPT)
+        Step::new(tool)
             .arg(&before)
+            .args(options)
             .arg("-o")
             .arg(&after)
-            .run("look at what wasm-opt says above")?;
-        say(&format!(
-            "{name}: {} KiB before wasm-opt",
-            bytes.len() >> 10
-        ));
+            .run("look at what it says above")?;
+        let tool = tool.file_name().unwrap_or_default().to_string_lossy();
+        say(&format!("{name}: {} KiB before {tool}", bytes.len() >> 10));
         *bytes = fs::read(after)?;
     }
     Ok(())
