@@ -17,8 +17,9 @@ use crate::{browser, toolchain};
 const NAME: &str = "sarangbang";
 
 /// What wasm-opt may use: what browsers have had for years.
-const WASM_OPT: [&str; 7] = [
+const WASM_OPT: [&str; 8] = [
     "-Oz",
+    "--converge",
     "--enable-bulk-memory",
     "--enable-nontrapping-float-to-int",
     "--enable-sign-ext",
