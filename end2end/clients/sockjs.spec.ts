@@ -110,10 +110,12 @@ function visit({ url, room, transports, count }: Visit): void {
     if (window.connections > 1) {
       return;
     }
-    // What is said while a request is under way goes into the next, which is bounded.
+    // What is said while a request is under way goes into the next, which is bounded: so at most so many
+    // are said that have not been heard yet.
     let number = 0;
     const portion = () => {
-      for (const end = Math.min(number + 50, count); number < end; number += 1) {
+      const heard = window.heard.filter(({ sender }) => sender === "page").length;
+      for (const end = Math.min(heard + 200, count); number < end; number += 1) {
         send(talk(number));
       }
       if (number < count) {
