@@ -1,15 +1,12 @@
 //! Who asks, and whether their origin may: address, host and scheme of a request, also through the
 //! proxies that we trust (contract, sections 2 and 4).
 
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
-
-use crate::app::AppState;
 
 /// Who asks, as far as it can be believed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -83,14 +80,6 @@ impl Caller {
                 .to_ascii_lowercase()
         };
         !self.host.is_empty() && bare(authority) == bare(&self.host)
-    }
-}
-
-impl FromRequestParts<AppState> for Caller {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
-        Ok(Caller::of(parts, &state.config.trusted_proxies))
     }
 }
 
