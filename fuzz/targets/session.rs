@@ -127,7 +127,7 @@ impl Driver {
             }
             3 if !self.waiting.is_empty() && choices.next().is_multiple_of(16) => {
                 let ticket = self.waiting.remove(0);
-                self.session.fail(Some(ticket), "no", "It cannot be.");
+                self.session.fail(Some(ticket), "no", "it cannot be");
             }
             4 | 5 if !self.subscriptions.is_empty() => {
                 let index = choices.next() % self.subscriptions.len();

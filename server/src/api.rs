@@ -26,7 +26,10 @@ const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 200;
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(
+    rename_all = "camelCase",
+    expecting = "an object such as {\"roomName\":\"…\"}"
+)]
 struct NewRoom {
     room_name: Option<String>,
 }
@@ -83,6 +86,14 @@ pub(crate) async fn messages(
     Ok(Json(
         receiver.await.unwrap_or(Err(StoreError::Unavailable))?,
     ))
+}
+
+/// What a route of the room API says to a method that it has not; `Allow` names those that it has.
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "use one of the methods that the header `Allow` names",
+    )
 }
 
 /// `GET /healthz`: the process lives.

@@ -84,6 +84,7 @@ pub(crate) fn routes(state: AppState) -> Router {
         .route("/chat/rooms", get(api::rooms))
         .route("/chat/room/{room_id}", get(api::room))
         .route("/chat/room/{room_id}/messages", get(api::messages))
+        .method_not_allowed_fallback(api::method_not_allowed)
         .layer(cors(Arc::clone(&state.config)));
     Router::new()
         .route("/", get(|| async { Redirect::to("/chat/room") }))

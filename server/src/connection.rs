@@ -437,7 +437,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         let is_told = is_heard && self.subscriptions.tell_refusal(&refusal);
         if is_heard && !is_told && receipt.is_some() {
             self.session
-                .fail(Some(ticket), refusal.title, &refusal.detail);
+                .fail(Some(ticket), refusal.title, &refusal.words());
         } else {
             self.session.pass_over(ticket);
         }

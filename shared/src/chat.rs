@@ -72,7 +72,7 @@ pub enum MessageType {
 /// `seq`, `sentAt` and unknown fields are passed over; `null` counts as missing.
 /// [`Draft::parse`] turns it into a [`NewMessage`].
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", expecting = "a message, which is an object")]
 pub struct Draft {
     /// `"ENTER"`, `"TALK"` or `"LEAVE"`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]

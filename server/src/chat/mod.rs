@@ -205,13 +205,13 @@ impl Chat {
 
     fn one(&self, room: Option<RoomId>, body: &[u8]) -> Result<NewMessage, Refusal> {
         let draft: Draft =
-            serde_json::from_slice(body).map_err(|error| Refusal::not_json(&error))?;
+            serde_json::from_slice(body).map_err(|error| Refusal::not_the_json(&error))?;
         self.message(draft, room)
     }
 
     fn many(&self, room: RoomId, body: &[u8]) -> Result<Vec<NewMessage>, Refusal> {
         let drafts: Vec<Draft> =
-            serde_json::from_slice(body).map_err(|error| Refusal::not_json(&error))?;
+            serde_json::from_slice(body).map_err(|error| Refusal::not_the_json(&error))?;
         if drafts.is_empty() || drafts.len() > ARRAY_MESSAGES_MAX {
             return Err(Refusal::array_length(ARRAY_MESSAGES_MAX));
         }

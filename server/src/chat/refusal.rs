@@ -45,12 +45,12 @@ impl Refusal {
         }
     }
 
-    pub(super) fn not_json(error: &serde_json::Error) -> Self {
-        Self::new(
-            400,
-            "Malformed JSON",
-            format!("the body is not the JSON expected here: {error}"),
-        )
+    pub(super) fn not_the_json(error: &serde_json::Error) -> Self {
+        let detail = format!("the body is not the JSON expected here: {error}");
+        if error.is_data() {
+            return Self::new(422, "Out of bounds", detail);
+        }
+        Self::new(400, "Malformed JSON", detail)
     }
 
     pub(super) fn no_such_room() -> Self {
@@ -114,6 +114,14 @@ impl Refusal {
     pub(crate) fn with_receipt(mut self, receipt: Option<&str>) -> Self {
         self.receipt_id = receipt.map(str::to_owned);
         self
+    }
+
+    /// Its words for an ERROR, as a clause.
+    pub(crate) fn words(&self) -> String {
+        match self.index {
+            Some(index) => format!("message {index} (the first is 0): {}", self.detail),
+            None => self.detail.clone(),
+        }
     }
 
     /// Its JSON.

@@ -141,7 +141,7 @@ impl Subscriptions {
         };
         let no_such_room = || Refused {
             message: "no such room",
-            detail: format!("There is no room behind {destination}; GET /chat/rooms lists them."),
+            detail: format!("there is no room behind {destination}; GET /chat/rooms lists them"),
         };
         match Destination::parse(destination) {
             Ok(Destination::Room(id)) => {
@@ -149,7 +149,7 @@ impl Subscriptions {
                 let offset = Offset::parse(headers.get("x-stream-offset")).ok_or(Refused {
                     message: "invalid x-stream-offset",
                     detail: "x-stream-offset must be next, first, last, offset=N or \
-                             timestamp=UNIX_SECONDS."
+                             timestamp=UNIX_SECONDS"
                         .to_owned(),
                 })?;
                 let message_ids = MessageIds::InRest(room.id.to_string().into());
@@ -191,14 +191,14 @@ impl Subscriptions {
             }
             Err(error @ InvalidDestination::Pattern) => Err(Refused {
                 message: "patterns are not offered",
-                detail: format!("{destination}: {error}."),
+                detail: format!("{destination}: {error}"),
             }),
             Err(InvalidDestination::NoSuchRoom) => Err(no_such_room()),
             Ok(_) | Err(InvalidDestination::Unknown) => Err(Refused {
                 message: "no such destination",
                 detail: format!(
-                    "Nothing can be subscribed to at {destination}. A room is at \
-                     /topic/chat/room/{{roomId}}, the list of rooms at /topic/chat/rooms."
+                    "nothing can be subscribed to at {destination}; a room is at \
+                     /topic/chat/room/{{roomId}}, the list of rooms at /topic/chat/rooms"
                 ),
             }),
         }
@@ -213,7 +213,7 @@ impl Subscriptions {
     ) -> Result<(), Refused> {
         let plain = self.chat.plain.as_ref().ok_or_else(|| Refused {
             message: "no such destination",
-            detail: format!("{destination}: {SWITCHED_OFF}."),
+            detail: format!("{destination}: {SWITCHED_OFF}"),
         })?;
         let inbox = Inbox::new(&self.reader, window);
         plain.subscribe(&destination, spread, &inbox);

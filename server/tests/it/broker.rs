@@ -391,6 +391,11 @@ async fn one_refusal_refuses_all_of_a_transaction() {
         .await;
     let frame = client.frame().await;
     assert_eq!(frame.command, Command::Error);
+    let body = str::from_utf8(&frame.body).unwrap();
+    assert!(
+        body.starts_with("The COMMIT frame was refused: message 0 "),
+        "{body}"
+    );
     assert_eq!(header(&frame, "receipt-id"), "c");
     assert_eq!(client.end().await.code, Some(1002));
 }

@@ -175,8 +175,16 @@ async fn what_is_wrong_ends_in_error_and_close(carrier: Carrier) {
             None,
         ),
         ("SUBSCRIBE\nid:1\ndestination:/app/x\n\n\0".to_owned(), None),
+        (
+            "SUBSCRIBE\nid:1\ndestination:/topic/*\n\n\0".to_owned(),
+            None,
+        ),
         ("UNSUBSCRIBE\nid:7\n\n\0".to_owned(), None),
         ("HELLO\n\n\0".to_owned(), None),
+        (
+            "COMMIT\nreceipt:9\ntransaction:t\n\n\0".to_owned(),
+            Some("9"),
+        ),
         ("CONNECT\n\n\0".to_owned(), None),
         ("SEND\ndestination:/a\\x\n\n\0".to_owned(), None),
         (
@@ -198,7 +206,12 @@ async fn what_is_wrong_ends_in_error_and_close(carrier: Carrier) {
         let frame = client.frame().await;
         assert_eq!(frame.command, Command::Error, "{text}");
         assert!(!frame.headers.get("message").unwrap().is_empty());
-        assert!(!frame.body.is_empty(), "{text}");
+        let body = str::from_utf8(&frame.body).unwrap();
+        let command = text.split('\n').next().unwrap();
+        let names_the_frame = format!("The {command} frame was refused: ");
+        let names_it =
+            body.starts_with(&names_the_frame) || command == "HELLO" && body.contains("HELLO");
+        assert!(names_it && body.ends_with(".\n"), "{text}: {body}");
         assert_eq!(frame.headers.get("receipt-id"), receipt, "{text}");
         assert_eq!(client.end().await.code, Some(1002), "{text}");
     }
@@ -212,6 +225,8 @@ async fn refusals_go_to_the_errors_queue_and_lose_nothing(carrier: Carrier) {
     let long = "가".repeat(4_001);
     let cases = [
         ("no json".to_owned(), 400),
+        ("[]".to_owned(), 422),
+        (r#"{"message":1}"#.to_owned(), 422),
         (talk(&room, "a", &long), 422),
         (talk(&room, " ", "x"), 422),
         (r#"{"type":"TALK","roomId":"00000000-0000-4000-8000-000000000000","sender":"a","message":"x"}"#.to_owned(), 404),

@@ -60,7 +60,7 @@ impl fmt::Display for Version {
 macro_rules! commands {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// The command of a frame, all three versions and both directions together.
-        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
         pub enum Command {
             $($(#[$doc])* $name,)*
         }

@@ -157,7 +157,11 @@ pub enum MessageIds {
 
 /// Names one frame that awaits an answer; they grow in the order of the frames.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Ticket(u64);
+pub struct Ticket {
+    place: u64,
+    /// None of what is no frame.
+    command: Option<Command>,
+}
 
 /// Names one subscription of a session, never reused in it. The default is that of the first.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -329,16 +333,25 @@ impl Session {
 
     /// Ends the session with an ERROR and close code 1002.
     ///
-    /// `message` is a few words, `detail` says what is wrong and what to do. With a ticket, earlier
-    /// frames get their RECEIPTs first, later ones none, and the ERROR has the `receipt-id` of the
-    /// frame if it asked for one. Without, the ERROR goes out at once.
+    /// `message` is a few words, `detail` a clause that says what is wrong and what to do: the body
+    /// names the frame and gives it. With a ticket, earlier frames get their RECEIPTs first, later
+    /// ones none, and the ERROR has the `receipt-id` of the frame if it asked for one. Without, the
+    /// ERROR goes out at once.
     pub fn fail(&mut self, ticket: Option<Ticket>, message: &str, detail: &str) {
         self.committing.take_if(|(of, _)| Some(*of) == ticket);
         let receipt = ticket
             .and_then(|ticket| self.receipt_of(ticket))
             .map(str::to_owned);
-        let frame = self.error_frame(message, detail, receipt.as_deref());
-        self.end_with_error(ticket.unwrap_or(Ticket(0)), message, frame);
+        let ticket = ticket.unwrap_or(Ticket {
+            place: 0,
+            command: None,
+        });
+        let detail = match ticket.command {
+            Some(_) => refused(ticket.command, detail),
+            None => format!("{detail}.\n"),
+        };
+        let frame = self.error_frame(message, &detail, receipt.as_deref());
+        self.end_with_error(ticket, message, frame);
     }
 
     /// Closes with no ERROR: 1012 for drain, 4500 for a slow reader. What is queued still goes out.
@@ -613,6 +626,14 @@ const UNDECODED_BYTES_MAX: usize = 256 * 1024;
 
 /// The longest reason of a close frame, in octets (RFC 6455, section 5.5).
 const REASON_BYTES_MAX: usize = 123;
+
+/// The body of the ERROR over a frame.
+fn refused(command: Option<Command>, detail: &str) -> String {
+    match command {
+        Some(command) => format!("The {command} frame was refused: {detail}.\n"),
+        None => format!("The frame was refused: {detail}.\n"),
+    }
+}
 
 fn short(reason: &str) -> String {
     reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()

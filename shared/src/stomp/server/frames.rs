@@ -11,7 +11,7 @@ use super::{
         header::{Headers, is_expressible},
         heartbeat::{Agreed, HeartBeat},
     },
-    AckMode, Close, Ending, Event, Sent, Session, Ticket, short,
+    AckMode, Close, Ending, Event, Sent, Session, Ticket, refused, short,
     subscriptions::{Ack, Name},
     transactions::{Refused, Transaction},
 };
@@ -67,15 +67,12 @@ impl Session {
     }
 
     fn refuse(&mut self, command: Option<Command>, receipt: Option<&str>, fault: Fault) {
-        let detail = match command {
-            Some(command) => format!("The {command} frame was refused: {}.\n", fault.detail),
-            None => format!("The frame was refused: {}.\n", fault.detail),
-        };
+        let detail = refused(command, &fault.detail);
         let mut frame = self.error_frame(fault.message, &detail, receipt);
         if fault.lists_versions {
             frame.headers.push("version", &versions());
         }
-        let ticket = self.ticket();
+        let ticket = self.ticket(command);
         self.end_with_error(ticket, fault.message, frame);
     }
 
@@ -168,7 +165,7 @@ impl Session {
             body: frame.body,
         };
         let Some(name) = sent.headers.get("transaction") else {
-            let ticket = self.owe(receipt, false);
+            let ticket = self.owe(Command::Send, receipt, false);
             return Ok(Some(Event::Send { ticket, sent }));
         };
         let bytes = sent.body.len() + octets_of(&sent.headers);
@@ -176,7 +173,7 @@ impl Session {
         // A slice would keep alive all that came with it.
         let body = Bytes::copy_from_slice(&sent.body);
         transaction.sends.push(Sent { body, ..sent });
-        self.receipt_at_once(receipt);
+        self.receipt_at_once(Command::Send, receipt);
         Ok(None)
     }
 
@@ -194,7 +191,7 @@ impl Session {
             }
             None => acks.into_iter().for_each(|ack| self.acknowledge(ack)),
         }
-        self.receipt_at_once(receipt);
+        self.receipt_at_once(frame.command, receipt);
         Ok(None)
     }
 
@@ -234,7 +231,7 @@ impl Session {
         self.transactions
             .begin(name, &self.config)
             .map_err(|refused| self.transaction_fault(refused))?;
-        self.receipt_at_once(receipt);
+        self.receipt_at_once(frame.command, receipt);
         Ok(None)
     }
 
@@ -245,7 +242,7 @@ impl Session {
     ) -> Result<Option<Event>, Fault> {
         let name = required(&frame.headers, "transaction")?;
         let transaction = self.transactions.take(name).ok_or_else(not_begun)?;
-        let ticket = self.owe(receipt, false);
+        let ticket = self.owe(Command::Commit, receipt, false);
         self.committing = Some((ticket, transaction.acks));
         if transaction.sends.is_empty() {
             self.accept(ticket);
@@ -262,7 +259,7 @@ impl Session {
     ) -> Result<Option<Event>, Fault> {
         let name = required(&frame.headers, "transaction")?;
         self.transactions.take(name).ok_or_else(not_begun)?;
-        self.receipt_at_once(receipt);
+        self.receipt_at_once(frame.command, receipt);
         Ok(None)
     }
 
@@ -324,7 +321,7 @@ impl Session {
             return Err(Fault::new("too many subscriptions", detail));
         }
         let subscription = self.subscriptions.insert(name, version, ack, prefetch);
-        let ticket = self.owe(receipt, false);
+        let ticket = self.owe(Command::Subscribe, receipt, false);
         Ok(Event::Subscribe {
             ticket,
             subscription,
@@ -346,7 +343,7 @@ impl Session {
                 "no subscription of this id is live",
             ));
         };
-        self.receipt_at_once(receipt);
+        self.receipt_at_once(frame.command, receipt);
         Ok(Event::Unsubscribe { subscription })
     }
 
@@ -363,9 +360,9 @@ impl Session {
     }
 
     fn handle_disconnect(&mut self, receipt: Option<&str>) -> Event {
-        self.owe(receipt, true);
+        self.owe(Command::Disconnect, receipt, true);
         self.subscriptions.clear();
-        let ticket = self.ticket();
+        let ticket = self.ticket(Some(Command::Disconnect));
         let close = Close {
             code: 1000,
             reason: short("goodbye"),
@@ -378,21 +375,21 @@ impl Session {
         Event::Disconnect
     }
 
-    fn ticket(&mut self) -> Ticket {
-        let ticket = Ticket(self.ticket_next);
+    fn ticket(&mut self, command: Option<Command>) -> Ticket {
+        let place = self.ticket_next;
         self.ticket_next += 1;
-        ticket
+        Ticket { place, command }
     }
 
     /// Owes a RECEIPT that waits for nothing but its turn.
-    fn receipt_at_once(&mut self, receipt: Option<&str>) {
-        self.owe(receipt, true);
+    fn receipt_at_once(&mut self, command: Command, receipt: Option<&str>) {
+        self.owe(command, receipt, true);
         self.settle();
     }
 
     /// Gives a frame its ticket and, if it asked for one, its turn among the RECEIPTs.
-    fn owe(&mut self, receipt: Option<&str>, is_released: bool) -> Ticket {
-        let ticket = self.ticket();
+    fn owe(&mut self, command: Command, receipt: Option<&str>, is_released: bool) -> Ticket {
+        let ticket = self.ticket(Some(command));
         if let Some(receipt) = receipt {
             self.receipts.push(ticket, receipt.to_owned(), is_released);
         }

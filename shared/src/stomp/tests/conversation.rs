@@ -301,12 +301,12 @@ fn an_error_names_the_frame_by_its_receipt() {
         panic!()
     };
     pair.server
-        .fail(Some(ticket), "no: such\nroom", "There is no such room.\n");
+        .fail(Some(ticket), "no: such\nroom", "there is no such room");
     pair.settle();
     let expected = client::Event::Error {
         message: "no: such room".to_owned(),
         receipt: Some("r:1\\".to_owned()),
-        body: Bytes::from_static(b"There is no such room.\n"),
+        body: Bytes::from_static(b"The SEND frame was refused: there is no such room.\n"),
     };
     assert_eq!(pair.client_events.last(), Some(&expected));
     assert_eq!(pair.close.as_ref().map(|close| close.code), Some(1002));

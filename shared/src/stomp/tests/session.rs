@@ -73,7 +73,7 @@ impl Subject {
     }
 
     fn fail(&mut self, ticket: Option<Ticket>) {
-        self.session.fail(ticket, "no", "It cannot be.\n");
+        self.session.fail(ticket, "no", "it cannot be");
         self.drain();
     }
 
@@ -488,12 +488,13 @@ fn receipts_come_in_the_order_of_the_frames_that_asked() {
 
 #[test]
 fn an_error_comes_after_the_receipts_of_earlier_frames() {
-    let error = |receipt: &str| {
-        let length = "It cannot be.\n".len();
+    let error = |receipt: &str, body: &str| {
+        let length = body.len();
         format!(
-            "ERROR\nmessage:no\ncontent-type:text/plain\n{receipt}content-length:{length}\n\nIt cannot be.\n^"
+            "ERROR\nmessage:no\ncontent-type:text/plain\n{receipt}content-length:{length}\n\n{body}^"
         )
     };
+    let refused = "The SEND frame was refused: it cannot be.\n";
     let mut subject = Subject::connected("1.2");
     let events = subject.input(&sends(&["1", "2", "3"]));
     let [one, two, three] = tickets(&events)[..] else {
@@ -510,7 +511,10 @@ fn an_error_comes_after_the_receipts_of_earlier_frames() {
         "nothing more is read"
     );
     subject.accept(one);
-    assert_eq!(subject.said(), receipt("1") + &error("receipt-id:2\n"));
+    assert_eq!(
+        subject.said(),
+        receipt("1") + &error("receipt-id:2\n", refused)
+    );
     assert_eq!(
         subject.close,
         Some(Close {
@@ -528,7 +532,7 @@ fn an_error_comes_after_the_receipts_of_earlier_frames() {
     subject.fail(Some(one));
     assert_eq!(
         subject.said(),
-        error("receipt-id:1\n"),
+        error("receipt-id:1\n", refused),
         "the earlier fault counts"
     );
 
@@ -537,7 +541,7 @@ fn an_error_comes_after_the_receipts_of_earlier_frames() {
     subject.fail(None);
     assert_eq!(
         subject.said(),
-        error(""),
+        error("", "it cannot be.\n"),
         "without a ticket it goes out at once"
     );
 }
@@ -680,7 +684,7 @@ fn close_sends_what_is_queued_and_no_error() {
     subject.session.accept(sent[0]);
     subject.session.close(1012, &"가".repeat(100));
     subject.session.close(4500, "twice");
-    subject.session.fail(Some(sent[1]), "late", "Late.\n");
+    subject.session.fail(Some(sent[1]), "late", "late");
     subject.drain();
     assert_eq!(subject.said(), receipt("1"));
     let close = subject.close.clone().unwrap();
