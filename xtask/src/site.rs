@@ -36,7 +36,11 @@ pub(crate) fn build() -> Result<PathBuf> {
     let module = toolchain::build_client()?;
     let module = fs::read(&module).with_context(|| format!("{} is missing", module.display()))?;
     let style = style()?;
-    let shrinkers = browser::shrinkers();
+    let shrinkers = if toolchain::is_quick() {
+        None
+    } else {
+        browser::shrinkers()
+    };
     let shrunk: &[u8] = if shrinkers.is_some() { b"shrunk" } else { b"" };
     let options = [&WASM_OPT[..], &TERSER].concat().concat();
     let source = hash(&[&module, style.as_bytes(), shrunk, options.as_bytes()]);
@@ -133,7 +137,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let named = |suffix: &str| PathBuf::from(format!("{}.{suffix}", path.display()));
     let mut brotli = Vec::new();
     let parameters = brotli::enc::BrotliEncoderParams {
-        quality: 11,
+        quality: if toolchain::is_quick() { 2 } else { 11 },
         lgwin: 22,
         ..Default::default()
     };

@@ -15,8 +15,9 @@ use crate::run::{Step, find, root, say, target_dir};
 /// The web client's target.
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 
-/// Its profile in `Cargo.toml`.
-const PROFILE: &str = "wasm";
+/// Set to `quick` while working on the client: its module is then built in seconds, is large, and is
+/// left as it is. The spec of the first page's weight fails with it.
+const EFFORT: &str = "SARANGBANG_WASM_PROFILE";
 
 /// Set to `debian` to take the third way even where the first would do.
 const FORCE: &str = "SARANGBANG_WASM_TOOLCHAIN";
@@ -46,6 +47,16 @@ pub(crate) fn build_client() -> Result<PathBuf> {
          or install a Rust toolchain that has it; or, on Debian 12, run this once as root, which \
          installs rustc-web, cargo-web, rust-web-src and the lld that fits"
     )
+}
+
+/// Whether the module is to be built fast rather than small.
+pub(crate) fn is_quick() -> bool {
+    std::env::var(EFFORT).is_ok_and(|effort| effort == "quick")
+}
+
+/// The client's profile in `Cargo.toml`.
+fn profile() -> &'static str {
+    if is_quick() { "wasm-quick" } else { "wasm" }
 }
 
 /// Whether the compiler on the PATH has the std of the target.
@@ -176,7 +187,7 @@ fn client_arguments() -> [&'static str; 11] {
         "--target",
         WASM,
         "--profile",
-        PROFILE,
+        profile(),
     ]
 }
 
@@ -184,6 +195,6 @@ fn module_in(folder: &Path) -> PathBuf {
     root()
         .join(folder)
         .join(WASM)
-        .join(PROFILE)
+        .join(profile())
         .join("client.wasm")
 }
