@@ -14,10 +14,14 @@
 
 mod api;
 mod app;
+mod browser;
+mod composer;
 mod conversation;
+mod face;
 mod i18n;
 mod json;
 mod line;
+mod message;
 mod name;
 mod page;
 mod place;

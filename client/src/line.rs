@@ -17,12 +17,13 @@ use shared::{
     stomp::client::{Client, Config, Event},
 };
 use uuid::Uuid;
-use wasm_bindgen::{JsCast, JsValue, closure::Closure};
+use wasm_bindgen::{JsCast, closure::Closure};
 use web_sys::{MessageEvent, WebSocket};
 
 use crate::{
     api::{self, Problem},
     app::House,
+    browser::{host, now},
     conversation::{Conversation, Guest, Outgoing, Refusal},
     json,
     name::Ask,
@@ -724,29 +725,6 @@ fn after(wait: Duration, act: fn(&mut Line)) -> Option<TimeoutHandle> {
     set_timeout_with_handle(move || with(act).unwrap_or_default(), wait).ok()
 }
 
-fn now() -> Duration {
-    let milliseconds = window()
-        .performance()
-        .map_or_else(js_sys::Date::now, |clock| clock.now());
-    Duration::from_secs_f64(milliseconds.max(0.0) / 1_000.0)
-}
-
 fn fresh_id() -> MessageId {
     MessageId(Uuid::new_v4())
-}
-
-pub(crate) fn host() -> String {
-    window().location().host().unwrap_or_default()
-}
-
-/// A value of the browser's store for this site; none where it is empty or closed to us.
-pub(crate) fn remembered(key: &str) -> Option<String> {
-    window().local_storage().ok()??.get_item(key).ok()?
-}
-
-/// Remembers a value, where the browser lets us.
-pub(crate) fn remember(key: &str, value: &str) {
-    if let Ok(Some(storage)) = window().local_storage() {
-        let _: Result<(), JsValue> = storage.set_item(key, value);
-    }
 }

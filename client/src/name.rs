@@ -3,7 +3,7 @@
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use shared::chat::{InvalidText, Sender};
 
-use crate::{api::Problem, app::House, i18n::Language, line, room_detail};
+use crate::{api::Problem, app::House, browser, composer, i18n::Language, line};
 
 /// The key in `localStorage`.
 const KEY: &str = "sender";
@@ -61,7 +61,7 @@ fn remembered(stored: Option<&str>) -> Result<Sender, Ask> {
 
 /// Takes the remembered name, or asks for one. For the browser, once the page is there.
 pub(crate) fn recall(house: House) {
-    match remembered(line::remembered(KEY).as_deref()) {
+    match remembered(browser::remembered(KEY).as_deref()) {
         Ok(sender) => {
             line::rename(&sender);
             house.me.set(Some(sender));
@@ -108,7 +108,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
         };
         match Sender::parse(&input.value()) {
             Ok(sender) => {
-                line::remember(KEY, sender.as_str());
+                browser::remember(KEY, sender.as_str());
                 house.me.set(Some(sender.clone()));
                 house.asking.set(None);
                 line::rename(&sender);
@@ -129,7 +129,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
             node_ref=dialog
             on:close=move |_| {
                 house.asking.set(None);
-                room_detail::focus_composer();
+                composer::focus_composer();
             }
         >
             <form class="name-form" novalidate on:submit=submit>

@@ -1,25 +1,19 @@
-//! A room: its conversation, and the composer.
+//! A room: its head, and its conversation above the composer.
 
 use std::{collections::HashMap, time::Duration};
 
-use leptos::{
-    either::{EitherOf3, EitherOf4},
-    ev::{KeyboardEvent, SubmitEvent},
-    html,
-    prelude::*,
-};
-use shared::chat::{InvalidText, MessageId, MessageType, RoomId, Text};
-use wasm_bindgen::JsCast;
+use leptos::{html, prelude::*};
+use shared::chat::RoomId;
 
 use crate::{
     api::{self, RoomPage, Unread},
     app::House,
-    i18n::Language,
+    composer::Composer,
     line,
-    name::Ask,
+    message::{Shown, row_view},
     place::{self, ROOMS_PATH},
-    time::{self as times, Zone},
-    timeline::{Delivery, Key, Local, NEWEST_PART, Part, Row, Talk, Timeline},
+    time::Zone,
+    timeline::{Key, NEWEST_PART, Part, Row, Timeline},
 };
 
 /// Who scrolls this near to the oldest message is shown earlier ones; in pixels.
@@ -30,19 +24,6 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// Who is this near to the newest message follows it; in pixels.
 const FOLLOW_WITHIN: i32 = 48;
-
-const COMPOSER_ID: &str = "messageInput";
-const COMPOSER_LINES_MAX: usize = 6;
-
-/// The classes `face-0` to `face-11` of the style.
-const FACES: u32 = 12;
-
-/// A row that is shown: it changes in place, so that nothing is read out twice.
-#[derive(Clone)]
-struct Shown {
-    key: Key,
-    row: ArcRwSignal<Row>,
-}
 
 /// A part that is shown.
 #[derive(Clone)]
@@ -237,196 +218,6 @@ impl Earlier {
     }
 }
 
-/// Puts the focus where one writes, if a room is open.
-pub(crate) fn focus_composer() {
-    if let Some(field) = document().get_element_by_id(COMPOSER_ID) {
-        // A focus that cannot move stays where it is.
-        let _ = field.unchecked_into::<web_sys::HtmlElement>().focus();
-    }
-}
-
-#[component]
-fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
-    let house = House::here();
-    let language = house.language;
-    let input = NodeRef::<html::Textarea>::new();
-    let wrong = RwSignal::new(None::<InvalidText>);
-    let send = move || {
-        let Some(field) = input.get_untracked() else {
-            return;
-        };
-        match Text::parse(&field.value()) {
-            Err(InvalidText::Blank) => {}
-            Err(reason) => wrong.set(Some(reason)),
-            Ok(_) if house.me.read_untracked().is_none() => {
-                house.ask_name(house.asking.get_untracked().unwrap_or(Ask::First));
-                return;
-            }
-            Ok(text) => {
-                wrong.set(None);
-                field.set_value("");
-                field.set_rows(1);
-                line::say(room, text);
-                said.run(());
-            }
-        }
-        // A focus that cannot move stays where it is.
-        let _ = field.focus();
-    };
-    let typed = move |_| {
-        wrong.set(None);
-        // For browsers whose style cannot fit a field to its content.
-        if let Some(field) = input.get_untracked() {
-            let lines = field.value().lines().count().clamp(1, COMPOSER_LINES_MAX);
-            field.set_rows(u32::try_from(lines).unwrap_or(1));
-        }
-    };
-    let keydown = move |event: KeyboardEvent| {
-        // While an input method composes a syllable, Enter is its own (229 is Safari's way).
-        let composes = event.is_composing() || event.key_code() == 229;
-        if event.key() == "Enter" && !event.shift_key() && !composes {
-            event.prevent_default();
-            send();
-        }
-    };
-    view! {
-        <form
-            class="composer"
-            on:submit=move |event: SubmitEvent| {
-                event.prevent_default();
-                send();
-            }
-        >
-            <label class="visually-hidden" for=COMPOSER_ID>
-                {language.message_label()}
-            </label>
-            <textarea
-                id=COMPOSER_ID
-                class="field composer-field"
-                rows="1"
-                dir="auto"
-                autocomplete="off"
-                enterkeyhint="send"
-                placeholder=language.message_hint()
-                aria-describedby="messageWrong"
-                aria-invalid=move || wrong.get().is_some().to_string()
-                node_ref=input
-                on:keydown=keydown
-                on:input=typed
-            ></textarea>
-            <button class="button composer-send" type="submit">
-                {language.send()}
-            </button>
-            <p id="messageWrong" class="wrong" role="alert" hidden=move || wrong.get().is_none()>
-                {move || wrong.get().map(|reason| language.invalid_text(reason)).unwrap_or_default()}
-            </p>
-        </form>
-    }
-}
-
-fn row_view(room: RoomId, language: Language, shown: Shown) -> impl IntoView {
-    let Shown { row, .. } = shown;
-    let first = row.get_untracked();
-    match first {
-        Row::Day(_) => {
-            let day = move || match &*row.read() {
-                Row::Day(date) => times::day(language, *date),
-                _ => String::new(),
-            };
-            EitherOf3::A(view! { <p class="day">{day}</p> })
-        }
-        Row::Notice { kind, sender } => EitherOf3::B(notice_view(language, kind, sender)),
-        Row::Talk(talk) => EitherOf3::C(talk_view(room, language, talk, row)),
-    }
-}
-
-fn notice_view(language: Language, kind: MessageType, sender: String) -> impl IntoView {
-    view! {
-        <p class="notice" data-type=if kind == MessageType::Enter { "ENTER" } else { "LEAVE" }>
-            <bdi>{sender}</bdi>
-            {language.notice(kind)}
-        </p>
-    }
-}
-
-fn talk_view(
-    room: RoomId,
-    language: Language,
-    first: Talk,
-    row: ArcRwSignal<Row>,
-) -> impl IntoView {
-    let Talk {
-        id, sender, text, ..
-    } = first;
-    let flag = |read: fn(&Talk) -> bool| {
-        let row = row.clone();
-        move || matches!(&*row.read(), Row::Talk(talk) if read(talk)).to_string()
-    };
-    let own = flag(|talk| talk.own);
-    let opens = flag(|talk| talk.opens_run);
-    let state = {
-        let row = row.clone();
-        move || match &*row.read() {
-            Row::Talk(Talk {
-                state: Delivery::Sending,
-                ..
-            }) => "sending",
-            Row::Talk(Talk {
-                state: Delivery::Failed(_),
-                ..
-            }) => "failed",
-            _ => "stored",
-        }
-    };
-    let name = {
-        let (row, sender) = (row.clone(), sender.clone());
-        move || match &*row.read() {
-            Row::Talk(talk) => talk.sender.clone(),
-            _ => sender.clone(),
-        }
-    };
-    let aside = move || match &*row.read() {
-        Row::Talk(talk) => Some(aside_view(room, language, id, talk)),
-        _ => None,
-    };
-    view! {
-        <div class="message" data-own=own data-opens=opens data-state=state>
-            <span
-                class=format!("face face-{}", face_of(&sender))
-                data-face=initial_of(&sender)
-                aria-hidden="true"
-            ></span>
-            <bdi class="sender">{name}</bdi>
-            <div class="bubble" dir="auto">
-                {text}
-            </div>
-            <div class="aside">{aside}</div>
-        </div>
-    }
-}
-
-/// What stands beside a bubble: how far it has come, or when it was said.
-fn aside_view(
-    room: RoomId,
-    language: Language,
-    id: MessageId,
-    talk: &Talk,
-) -> impl IntoView + use<> {
-    match (&talk.state, talk.at) {
-        (Delivery::Sending, _) => EitherOf4::A(view! { <span>{language.sending()}</span> }),
-        (Delivery::Failed(problem), _) => EitherOf4::B(view! {
-            <span class="failed">{language.refused(problem)}</span>
-            <button class="retry" type="button" on:click=move |_| line::retry(room, id)>
-                {language.retry()}
-            </button>
-        }),
-        (Delivery::Stored, Some(Local(at))) if talk.closes_run => EitherOf4::C(view! {
-            <time datetime=times::machine(at)>{times::clock(language, at)}</time>
-        }),
-        (Delivery::Stored, _) => EitherOf4::D(()),
-    }
-}
-
 /// Shows these rows; what is shown already is changed in place. Gives whether newer ones came in.
 fn show(shown: RwSignal<Vec<ShownPart>>, parts: Vec<Part>) -> bool {
     let before = shown.get_untracked();
@@ -492,47 +283,4 @@ fn is_at_end(log: &web_sys::HtmlElement) -> bool {
 /// Whether little is left above of what is shown.
 fn is_near_beginning(log: &web_sys::HtmlElement) -> bool {
     log.scroll_height() - log.client_height() - log.scroll_top().abs() <= EARLIER_WITHIN
-}
-
-/// The first visible character of a name; the style makes it a capital.
-fn initial_of(sender: &str) -> String {
-    sender
-        .chars()
-        .find(|&c| !shared::chat::is_invisible(c))
-        .map(String::from)
-        .unwrap_or_default()
-}
-
-/// A colour for a name, the same on every device (FNV-1a).
-fn face_of(sender: &str) -> u32 {
-    let hash = sender.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    (hash >> 8) % FACES
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_face_is_the_first_visible_character() {
-        for (sender, expected) in [
-            ("철수", "철"),
-            ("lena", "l"),
-            ("\u{202E}영희", "영"),
-            ("😀x", "😀"),
-            ("ß", "ß"),
-        ] {
-            assert_eq!(initial_of(sender), expected);
-        }
-    }
-
-    #[test]
-    fn a_name_keeps_its_colour() {
-        assert_eq!(face_of("철수"), face_of("철수"));
-        let used: std::collections::HashSet<_> =
-            (0..200).map(|n| face_of(&n.to_string())).collect();
-        assert_eq!(used.len(), FACES as usize);
-    }
 }

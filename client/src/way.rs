@@ -8,7 +8,7 @@ use uuid::Uuid;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use web_sys::{BinaryType, EventSource, MessageEvent, WebSocket};
 
-use crate::line::host;
+use crate::browser::host;
 
 const PATH: &str = "/ws/chat";
 const SUBPROTOCOL: &str = "v12.stomp";

@@ -1,0 +1,125 @@
+//! The lines of a room: bubbles, notices, days.
+
+use leptos::{
+    either::{EitherOf3, EitherOf4},
+    prelude::*,
+};
+use shared::chat::{MessageId, MessageType, RoomId};
+
+use crate::{
+    face::{face_of, initial_of},
+    i18n::Language,
+    line, time as times,
+    timeline::{Delivery, Key, Local, Row, Talk},
+};
+
+/// A row that is shown: it changes in place, so that nothing is read out twice.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    pub(crate) key: Key,
+    pub(crate) row: ArcRwSignal<Row>,
+}
+
+/// Draws a row; what changes in it later changes in place.
+pub(crate) fn row_view(room: RoomId, language: Language, shown: Shown) -> impl IntoView {
+    let Shown { row, .. } = shown;
+    let first = row.get_untracked();
+    match first {
+        Row::Day(_) => {
+            let day = move || match &*row.read() {
+                Row::Day(date) => times::day(language, *date),
+                _ => String::new(),
+            };
+            EitherOf3::A(view! { <p class="day">{day}</p> })
+        }
+        Row::Notice { kind, sender } => EitherOf3::B(notice_view(language, kind, sender)),
+        Row::Talk(talk) => EitherOf3::C(talk_view(room, language, talk, row)),
+    }
+}
+
+fn notice_view(language: Language, kind: MessageType, sender: String) -> impl IntoView {
+    view! {
+        <p class="notice" data-type=if kind == MessageType::Enter { "ENTER" } else { "LEAVE" }>
+            <bdi>{sender}</bdi>
+            {language.notice(kind)}
+        </p>
+    }
+}
+
+fn talk_view(
+    room: RoomId,
+    language: Language,
+    first: Talk,
+    row: ArcRwSignal<Row>,
+) -> impl IntoView {
+    let Talk {
+        id, sender, text, ..
+    } = first;
+    let flag = |read: fn(&Talk) -> bool| {
+        let row = row.clone();
+        move || matches!(&*row.read(), Row::Talk(talk) if read(talk)).to_string()
+    };
+    let own = flag(|talk| talk.own);
+    let opens = flag(|talk| talk.opens_run);
+    let state = {
+        let row = row.clone();
+        move || match &*row.read() {
+            Row::Talk(Talk {
+                state: Delivery::Sending,
+                ..
+            }) => "sending",
+            Row::Talk(Talk {
+                state: Delivery::Failed(_),
+                ..
+            }) => "failed",
+            _ => "stored",
+        }
+    };
+    let name = {
+        let (row, sender) = (row.clone(), sender.clone());
+        move || match &*row.read() {
+            Row::Talk(talk) => talk.sender.clone(),
+            _ => sender.clone(),
+        }
+    };
+    let aside = move || match &*row.read() {
+        Row::Talk(talk) => Some(aside_view(room, language, id, talk)),
+        _ => None,
+    };
+    view! {
+        <div class="message" data-own=own data-opens=opens data-state=state>
+            <span
+                class=format!("face face-{}", face_of(&sender))
+                data-face=initial_of(&sender)
+                aria-hidden="true"
+            ></span>
+            <bdi class="sender">{name}</bdi>
+            <div class="bubble" dir="auto">
+                {text}
+            </div>
+            <div class="aside">{aside}</div>
+        </div>
+    }
+}
+
+/// What stands beside a bubble: how far it has come, or when it was said.
+fn aside_view(
+    room: RoomId,
+    language: Language,
+    id: MessageId,
+    talk: &Talk,
+) -> impl IntoView + use<> {
+    match (&talk.state, talk.at) {
+        (Delivery::Sending, _) => EitherOf4::A(view! { <span>{language.sending()}</span> }),
+        (Delivery::Failed(problem), _) => EitherOf4::B(view! {
+            <span class="failed">{language.refused(problem)}</span>
+            <button class="retry" type="button" on:click=move |_| line::retry(room, id)>
+                {language.retry()}
+            </button>
+        }),
+        (Delivery::Stored, Some(Local(at))) if talk.closes_run => EitherOf4::C(view! {
+            <time datetime=times::machine(at)>{times::clock(language, at)}</time>
+        }),
+        (Delivery::Stored, _) => EitherOf4::D(()),
+    }
+}
