@@ -5,7 +5,9 @@ use shared::chat::Sender;
 
 use crate::{
     i18n::Language,
+    life,
     line::{self, Connection},
+    live::markup,
     name::{self, Ask, NameDialog},
     page::{self, Contents, Status, Visit},
     place::{self, Desk, Place, ROOMS_PATH},
@@ -59,9 +61,11 @@ pub fn App() -> impl IntoView {
     };
     provide_context(house);
     Effect::new(move || {
-        line::start(house);
-        name::recall(house);
-        place::watch(house);
+        if life::is_alive() {
+            line::start(house);
+            name::recall(house);
+            place::watch(house);
+        }
     });
     Effect::new(move || {
         if let Some(title) = house.desk.read().title(language) {
@@ -116,9 +120,13 @@ fn ConnectionNotice() -> impl IntoView {
         Connection::CatchingUp => language.catching_up(),
     };
     view! {
-        <div id="connection" class="connection" role="status" data-state=state>
-            {words}
-        </div>
+        <div
+            id=life::CONNECTION_ID
+            class="connection"
+            role="status"
+            data-state=state
+            inner_html=move || markup(words())
+        ></div>
     }
 }
 

@@ -29,3 +29,16 @@ pub(crate) fn remember(key: &str, value: &str) {
         let _: Result<(), JsValue> = storage.set_item(key, value);
     }
 }
+
+/// A value of the browser's store for this tab; None where it is empty or closed to us.
+#[cfg(feature = "hydrate")]
+pub(crate) fn of_tab(key: &str) -> Option<String> {
+    window().session_storage().ok()??.get_item(key).ok()?
+}
+
+/// Keeps a value for this tab; whether the browser lets us.
+#[cfg(feature = "hydrate")]
+pub(crate) fn keep_in_tab(key: &str, value: &str) -> bool {
+    let storage = window().session_storage().ok().flatten();
+    storage.is_some_and(|storage| storage.set_item(key, value).is_ok())
+}

@@ -380,6 +380,15 @@ impl Language {
         )
     }
 
+    /// Of a page that a fault of the program has ended.
+    #[cfg(feature = "hydrate")]
+    pub(crate) fn ended(self) -> &'static str {
+        self.pick(
+            "페이지가 멈췄습니다. 새로 고쳐 주세요.",
+            "This page has stopped. Please reload it.",
+        )
+    }
+
     pub(crate) fn catching_up(self) -> &'static str {
         self.pick("그동안의 메시지를 불러오는 중…", "Catching up…")
     }

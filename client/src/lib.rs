@@ -20,7 +20,9 @@ mod conversation;
 mod face;
 mod i18n;
 mod json;
+mod life;
 mod line;
+mod live;
 mod message;
 mod name;
 mod page;
@@ -40,10 +42,12 @@ pub use page::Visit;
 #[cfg(feature = "ssr")]
 pub use ssr::shell;
 
-/// Takes over the page that the server rendered; the browser calls it once.
+/// Takes over the page that the server rendered, whose HTML must be as it was sent; the browser calls
+/// it once. Where it cannot go on it does not return, and the module is of no more use.
 #[cfg(feature = "hydrate")]
 #[wasm_bindgen::prelude::wasm_bindgen]
 pub fn hydrate() {
-    console_error_panic_hook::set_once();
+    life::watch();
     leptos::mount::hydrate_body(App);
+    life::begin();
 }

@@ -25,7 +25,7 @@ use crate::{
     app::House,
     browser::{host, now},
     conversation::{Conversation, Guest, Outgoing, Refusal},
-    json,
+    json, life,
     name::Ask,
     room_list::Rooms,
     time::Zone,
@@ -62,8 +62,11 @@ thread_local! {
     static LINE: RefCell<Option<Line>> = const { RefCell::new(None) };
 }
 
-/// Opens the line, once.
+/// Opens the line, once; never for a page that is not whole.
 pub(crate) fn start(house: House) {
+    if !life::is_alive() {
+        return;
+    }
     let started = LINE.with_borrow_mut(|line| {
         let starts = line.is_none();
         if starts {

@@ -9,7 +9,9 @@ use shared::chat::{MessageId, MessageType, RoomId};
 use crate::{
     face::{face_of, initial_of},
     i18n::Language,
-    line, time as times,
+    line,
+    live::markup,
+    time as times,
     timeline::{Delivery, Key, Local, Row, Talk},
 };
 
@@ -30,7 +32,7 @@ pub(crate) fn row_view(room: RoomId, language: Language, shown: Shown) -> impl I
                 Row::Day(date) => times::day(language, *date),
                 _ => String::new(),
             };
-            EitherOf3::A(view! { <p class="day">{day}</p> })
+            EitherOf3::A(view! { <p class="day" inner_html=move || markup(day())></p> })
         }
         Row::Notice { kind, sender } => EitherOf3::B(notice_view(language, kind, sender)),
         Row::Talk(talk) => EitherOf3::C(talk_view(room, language, talk, row)),
@@ -40,7 +42,7 @@ pub(crate) fn row_view(room: RoomId, language: Language, shown: Shown) -> impl I
 fn notice_view(language: Language, kind: MessageType, sender: String) -> impl IntoView {
     view! {
         <p class="notice" data-type=if kind == MessageType::Enter { "ENTER" } else { "LEAVE" }>
-            <bdi>{sender}</bdi>
+            <bdi translate="no">{sender}</bdi>
             {language.notice(kind)}
         </p>
     }
@@ -93,7 +95,7 @@ fn talk_view(
                 data-face=initial_of(&sender)
                 aria-hidden="true"
             ></span>
-            <bdi class="sender">{name}</bdi>
+            <bdi class="sender" translate="no" inner_html=move || markup(name())></bdi>
             <div class="bubble" dir="auto">
                 {text}
             </div>

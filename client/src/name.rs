@@ -3,7 +3,7 @@
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use shared::chat::{InvalidText, Sender};
 
-use crate::{api::Problem, app::House, browser, composer, i18n::Language, line};
+use crate::{api::Problem, app::House, browser, composer, i18n::Language, line, live::markup};
 
 /// The key in `localStorage`.
 const KEY: &str = "sender";
@@ -136,11 +136,14 @@ pub(crate) fn NameDialog() -> impl IntoView {
                 <h2 id="nameTitle" class="name-title">
                     {language.name_title()}
                 </h2>
-                <p id="nameReason" class="name-reason">
-                    {move || {
-                        house.asking.get().map(|ask| ask.reason(language)).unwrap_or_default()
-                    }}
-                </p>
+                <p
+                    id="nameReason"
+                    class="name-reason"
+                    inner_html=move || {
+                        let reason = house.asking.get().map(|ask| ask.reason(language));
+                        markup(reason.unwrap_or_default())
+                    }
+                ></p>
                 <label class="label" for="sender">
                     {language.name_label()}
                 </label>
@@ -155,11 +158,16 @@ pub(crate) fn NameDialog() -> impl IntoView {
                     aria-invalid=move || wrong.get().is_some().to_string()
                     node_ref=input
                 />
-                <p id="nameWrong" class="wrong" role="alert" hidden=move || wrong.get().is_none()>
-                    {move || {
-                        wrong.get().map(|reason| language.invalid_name(reason)).unwrap_or_default()
-                    }}
-                </p>
+                <p
+                    id="nameWrong"
+                    class="wrong"
+                    role="alert"
+                    hidden=move || wrong.get().is_none()
+                    inner_html=move || {
+                        let words = wrong.get().map(|reason| language.invalid_name(reason));
+                        markup(words.unwrap_or_default())
+                    }
+                ></p>
                 <button class="button name-ok" type="submit">
                     {language.ok()}
                 </button>

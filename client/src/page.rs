@@ -23,7 +23,7 @@ pub(crate) struct Contents {
     pub(crate) room: Result<Option<RoomPage>, Unread>,
 }
 
-/// The id of the element that carries the [`Contents`].
+/// The id of the element that carries the [`Contents`]; `start.js` knows it, too.
 pub(crate) const CONTENTS_ID: &str = "contents";
 
 /// This page's visit.

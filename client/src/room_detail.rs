@@ -99,7 +99,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                 </a>
                 <h1 id="room_name" class="room-name">
                     {language.room_title_prefix()}
-                    <bdi>{name}</bdi>
+                    <bdi translate="no">{name}</bdi>
                 </h1>
                 <button class="button button-quiet" type="button" on:click=leave>
                     {language.leave()}

@@ -10,6 +10,7 @@ use crate::{
     api::{self, RoomsPage, Unread},
     app::{House, Mark, Unavailable},
     line,
+    live::markup,
     name::Ask,
     place::{ROOMS_PATH, room_path},
     time::{self as times, Zone},
@@ -97,7 +98,9 @@ fn Head() -> impl IntoView {
         <header class="head">
             <a class="brand" href=ROOMS_PATH>
                 <Mark />
-                <h1 class="brand-name">{language.house()}</h1>
+                <h1 class="brand-name" translate="no">
+                    {language.house()}
+                </h1>
             </a>
             <a
                 class="chip"
@@ -127,12 +130,13 @@ fn Head() -> impl IntoView {
                         });
                 }
             >
-                <bdi>
-                    {move || match &*house.me.read() {
-                        Some(me) => me.as_str().to_owned(),
-                        None => language.name_chip_unset().to_owned(),
-                    }}
-                </bdi>
+                <bdi
+                    translate="no"
+                    inner_html=move || match &*house.me.read() {
+                        Some(me) => markup(me.as_str()),
+                        None => markup(language.name_chip_unset()),
+                    }
+                ></bdi>
             </button>
         </header>
     }
@@ -172,13 +176,18 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
         view! {
             <li>
                 <a class="room" href=room_path(id) aria-current=here>
-                    <bdi class="room-title">{name}</bdi>
-                    <time class="room-time" datetime=move || times::machine(at())>
-                        {when}
-                    </time>
-                    <span class="room-count">
-                        {move || language.message_count(room.read().message_count)}
-                    </span>
+                    <bdi class="room-title" translate="no">
+                        {name}
+                    </bdi>
+                    <time
+                        class="room-time"
+                        datetime=move || times::machine(at())
+                        inner_html=move || markup(when())
+                    ></time>
+                    <span
+                        class="room-count"
+                        inner_html=move || markup(language.message_count(room.read().message_count))
+                    ></span>
                 </a>
             </li>
         }
@@ -251,9 +260,13 @@ fn NewRoom(rooms: Rooms) -> impl IntoView {
             <button class="button" type="submit" aria-busy=move || busy.get().to_string()>
                 {language.create()}
             </button>
-            <p id="roomNameWrong" class="wrong" role="alert" hidden=move || wrong.read().is_none()>
-                {move || wrong.get().unwrap_or_default()}
-            </p>
+            <p
+                id="roomNameWrong"
+                class="wrong"
+                role="alert"
+                hidden=move || wrong.read().is_none()
+                inner_html=move || markup(wrong.get().unwrap_or_default())
+            ></p>
         </form>
     }
 }

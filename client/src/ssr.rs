@@ -91,6 +91,12 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
     // In a JSON text, `<` stands in strings only; escaped, it cannot end the element.
     let contents = serde_json::to_string(&visit.contents).unwrap_or_default();
     let contents = contents.replace('<', "\\u003c");
+    let app = view! { <App /> }.to_html();
+    let copy = as_text(&app);
+    let body = format!(
+        r#"{app}<script id="{CONTENTS_ID}" type="application/json">{contents}</script><script id="{COPY_ID}" type="text/plain">{copy}</script>"#
+    );
+    let package = format!("/{}/{}", options.site_pkg_dir, options.output_name);
     view! {
         <!DOCTYPE html>
         <html lang=language.tag()>
@@ -109,15 +115,30 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                 <meta name="theme-color" media="(prefers-color-scheme: dark)" content="#1b1e23" />
                 <link rel="icon" href=FAVICON />
                 <link rel="stylesheet" href=style_href />
-                <HydrationScripts options />
+                <link rel="modulepreload" href=format!("{package}.js") crossorigin="anonymous" />
+                <link
+                    rel="preload"
+                    href=format!("{package}_bg.wasm")
+                    r#as="fetch"
+                    r#type="application/wasm"
+                    crossorigin="anonymous"
+                />
+                <script type="module" src=format!("/{}/start.js", options.site_pkg_dir)></script>
                 <title>{title}</title>
             </head>
-            <body>
-                <App />
-                <script id=CONTENTS_ID type="application/json" inner_html=contents></script>
-            </body>
+            <body inner_html=body></body>
         </html>
     }
+}
+
+/// The id of the element that carries a copy of the page's HTML, for `start.js`.
+const COPY_ID: &str = "copy";
+
+/// HTML that Leptos wrote, as the text of a script that is none: nothing in it can end the element
+/// (HTML, section 4.12.1.3), and nothing looks like an e-mail address to what hides those.
+fn as_text(html: &str) -> String {
+    debug_assert!(!html.contains("</script") && !html.contains("<!--"));
+    html.replace('@', "&#64;")
 }
 
 /// The house mark of the header, as a data address: needs `img-src data:` of the server's policy.

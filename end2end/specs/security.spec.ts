@@ -32,7 +32,7 @@ test("every page says what it may load, and by whom it may be framed", async ({ 
     expect(headers.get("x-content-type-options"), address).toBe("nosniff");
     expect(headers.get("referrer-policy"), address).toMatch(/^(same-origin|no-referrer|strict-origin)/);
     expect(headers.get("content-type"), address).toBe("text/html; charset=utf-8");
-    expect(headers.get("cache-control"), address).toBe("no-store");
+    expect(headers.get("cache-control"), address).toBe("no-store, no-transform");
   }
   expect(nonces.size, "each page has a nonce of its own").toBe(4);
 });

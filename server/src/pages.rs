@@ -107,7 +107,11 @@ pub(crate) async fn page(
     let render = leptos_axum::render_app_async_with_context(context, shell);
     let mut response = render(request).await;
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // What rewrites pages on their way (hides e-mail addresses, say) breaks what hydrates them.
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("no-store, no-transform"),
+    );
     headers.insert(
         header::CONTENT_LANGUAGE,
         HeaderValue::from_static(language.tag()),

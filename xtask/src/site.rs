@@ -16,6 +16,9 @@ use crate::{browser, toolchain};
 /// The name of the package's files.
 const NAME: &str = "sarangbang";
 
+/// What starts the client in the browser.
+const START: &str = "client/src/start.js";
+
 /// What wasm-opt may use: what browsers have had for years.
 const WASM_OPT: [&str; 8] = [
     "-Oz",
@@ -36,6 +39,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     let module = toolchain::build_client()?;
     let module = fs::read(&module).with_context(|| format!("{} is missing", module.display()))?;
     let style = style()?;
+    let start = fs::read(root().join(START)).with_context(|| format!("{START} is missing"))?;
     let shrinkers = if toolchain::is_quick() {
         None
     } else {
@@ -43,7 +47,13 @@ pub(crate) fn build() -> Result<PathBuf> {
     };
     let shrunk: &[u8] = if shrinkers.is_some() { b"shrunk" } else { b"" };
     let options = [&WASM_OPT[..], &TERSER].concat().concat();
-    let source = hash(&[&module, style.as_bytes(), shrunk, options.as_bytes()]);
+    let source = hash(&[
+        &module,
+        &start,
+        style.as_bytes(),
+        shrunk,
+        options.as_bytes(),
+    ]);
     let site = target_dir().join("site");
     let made_from = site.join("made-from");
     if fs::read_to_string(&made_from).is_ok_and(|known| known == source) {
@@ -52,7 +62,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     let work = target_dir().join("site.part");
     clear(&work)?;
     say("writing the package: bindings, optimised wasm, brotli and gzip");
-    let mut files = bind(module, &work)?;
+    let mut files = bind(module, &start, &work)?;
     if let Some(shrinkers) = shrinkers {
         shrink(&shrinkers, &mut files, &work)?;
     }
@@ -74,8 +84,8 @@ pub(crate) fn build() -> Result<PathBuf> {
     Ok(site)
 }
 
-/// Makes the script and the module that it loads.
-fn bind(module: Vec<u8>, work: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+/// Makes the script that starts the client, the bindings that it loads, and their module.
+fn bind(module: Vec<u8>, start: &[u8], work: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let out = work.join("bindings");
     Bindgen::new()
         .input_bytes(NAME, module)
@@ -88,7 +98,7 @@ fn bind(module: Vec<u8>, work: &Path) -> Result<Vec<(String, Vec<u8>)>> {
         .context(
             "the bindings could not be made: is the library of the same version as the crate?",
         )?;
-    let mut files = Vec::new();
+    let mut files = vec![("start.js".to_owned(), start.to_vec())];
     collect(&out, "", &mut files)?;
     Ok(files)
 }
