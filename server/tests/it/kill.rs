@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
-use crate::process::{PROGRAM, start};
+use crate::process::{PROGRAM, start, terminate};
 use crate::support::{Client, SOON, make_room, request, send_frame};
 
 /// Sends until the server dies; notes each text that got its RECEIPT.
@@ -274,7 +274,7 @@ async fn what_is_newer_damaged_or_foreign_is_refused_and_left_alone() {
         let mut client = Client::connect(address).await;
         client.talk(&room, "a", "x", "r").await;
         client.receipt("r").await;
-        nix_terminate(&mut child).await;
+        terminate(&mut child).await;
         let path = data.path().join("sarangbang.db");
         spoil(&path);
         let before = std::fs::read(&path).unwrap();
@@ -291,17 +291,4 @@ async fn what_is_newer_damaged_or_foreign_is_refused_and_left_alone() {
 fn sql(path: &Path, statement: &str) {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection.execute_batch(statement).unwrap();
-}
-
-/// Ends the program as an operator does, with SIGTERM: the database is whole and closed.
-async fn nix_terminate(child: &mut Child) {
-    let id = child.id().unwrap().to_string();
-    let kill = Command::new("kill")
-        .args(["-TERM", &id])
-        .status()
-        .await
-        .unwrap();
-    assert!(kill.success());
-    let status = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
-    assert!(status.expect("an exit within 10 s").unwrap().success());
 }

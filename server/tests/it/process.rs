@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -39,6 +41,14 @@ pub(crate) async fn start(data_dir: &Path) -> (Child, SocketAddr) {
     .expect("ready in time");
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     (child, address)
+}
+
+/// Ends the program as an operator does, with SIGTERM: the database is whole and closed.
+pub(crate) async fn terminate(child: &mut Child) {
+    let id = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    kill_process(id, Signal::TERM).unwrap();
+    let status = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+    assert!(status.expect("an exit within 10 s").unwrap().success());
 }
 
 /// The resident memory of a process in KiB; `None` where the system does not tell.
