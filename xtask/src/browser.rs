@@ -30,7 +30,8 @@ pub(crate) fn npx() -> Result<PathBuf> {
     }
     if !has_node() {
         bail!(
-            "the browser's tests need Node {NODE_MAJOR_MIN} or newer with npm; install it and run this again"
+            "the browser's tests need Node {NODE_MAJOR_MIN} or newer with npm; install it and run this \
+             again (on Debian 12, run this once as root, which installs it)"
         );
     }
     find("npx").context("npx is missing beside npm; install npm whole")
@@ -91,7 +92,10 @@ pub(crate) fn chromium() -> Result<Option<PathBuf>> {
     Step::new(npx()?)
         .dir(folder())
         .args(["--no-install", "playwright", "install", "chromium"])
-        .run("install Chromium or Chrome, or name it in the variable CHROMIUM")?;
+        .run(
+            "install Chromium or Chrome, or name it in the variable CHROMIUM (on Debian 12, run this \
+             once as root, which installs it)",
+        )?;
     Ok(None)
 }
 

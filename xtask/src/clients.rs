@@ -1,19 +1,18 @@
-//! What the tests of somebody else's clients need beside Node: Python with a virtual environment, and
-//! a JDK with Maven. What is not there is left out, with a word about it.
+//! What the tests of somebody else's clients need beside Node: Python with a virtual environment,
+//! installed where that can be done, and a JDK with Maven. What is not there is left out, with a word
+//! about it.
 
 use std::path::PathBuf;
 
 use crate::browser;
 use crate::run::{Step, find, say, target_dir};
+use crate::toolchain::{install_packages, is_debian_12_as_root};
 
 /// The Python of an environment with the packages of `clients/requirements.txt`.
 pub(crate) fn python() -> Option<PathBuf> {
     let leave_out = |why: &str| {
         say(&format!("leaving out stomp.py: {why}"));
         None
-    };
-    let Some(python) = find("python3") else {
-        return leave_out("there is no python3");
     };
     let requirements = browser::folder().join("clients/requirements.txt");
     let environment = target_dir().join("python");
@@ -23,8 +22,17 @@ pub(crate) fn python() -> Option<PathBuf> {
     if own.is_file() && std::fs::read(&stamp).ok() == wanted {
         return Some(own);
     }
+    if !has_venv()
+        && is_debian_12_as_root()
+        && let Err(error) = install_packages(&["python3-venv"])
+    {
+        return leave_out(&format!("{error:#}"));
+    }
+    if !has_venv() {
+        return leave_out("there is no python3 with its module venv");
+    }
     say("installing the Python packages of end2end/clients");
-    let made = Step::new(python)
+    let made = Step::new("python3")
         .args(["-m", "venv", "--clear"])
         .arg(&environment)
         .run("install the venv module of Python");
@@ -47,6 +55,13 @@ pub(crate) fn python() -> Option<PathBuf> {
     // Without it the packages are only installed again.
     let _ = std::fs::copy(requirements, stamp);
     Some(own)
+}
+
+/// Whether Python is there and can make an environment, which Debian packs apart.
+fn has_venv() -> bool {
+    Step::new("python3")
+        .args(["-c", "import ensurepip, venv"])
+        .succeeds()
 }
 
 /// Maven, where a JDK is found with it.

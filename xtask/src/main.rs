@@ -170,6 +170,8 @@ fn check() -> Result<()> {
 }
 
 fn test() -> Result<()> {
+    // Node comes first: with it the web client is made as small as its test wants it.
+    browser::packages()?;
     let site = site::build()?;
     say("running the tests of the crates");
     Step::cargo()
@@ -180,8 +182,8 @@ fn test() -> Result<()> {
 }
 
 fn test_browser(arguments: &[String]) -> Result<()> {
-    let program = build(false)?;
     browser::packages()?;
+    let program = build(false)?;
     let chromium = browser::chromium()?;
     let (python, maven) = (clients::python(), clients::maven());
     say("running the browser's tests, and those of somebody else's clients");
