@@ -139,6 +139,12 @@ pub(super) fn history(
     messages.recv_timeout(SOON).unwrap()
 }
 
+pub(super) fn seq_at(log: &dyn Log, room: &Arc<Room>, time: OffsetDateTime) -> u64 {
+    let (done, seq) = answer();
+    log.seq_at(room, time, done);
+    seq.recv_timeout(SOON).unwrap().unwrap()
+}
+
 pub(super) fn everything(log: &dyn Log, room: &Arc<Room>) -> Vec<ChatMessage> {
     let mut all: Vec<ChatMessage> = Vec::new();
     loop {
@@ -343,11 +349,7 @@ fn history_is_bounded(open: Open, directory: &Path) {
             }
         }
     }
-    let seq_at = |time| {
-        let (done, seq) = answer();
-        log.seq_at(&room, time, done);
-        seq.recv_timeout(SOON).unwrap().unwrap()
-    };
+    let seq_at = |time| seq_at(&*log, &room, time);
     let sent_at = all[0].sent_at;
     assert_eq!(seq_at(sent_at - Duration::from_secs(1)), 1);
     assert_eq!(seq_at(sent_at), 1);

@@ -8,6 +8,7 @@ use shared::chat::{ChatMessage, MessageId, MessageType, NewMessage, RoomId, Room
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::clock::Clock;
 use super::names::{Admission, Names};
 use super::sqlite::{Health, Stored, Writer};
 use super::tail::{BATCH_BYTES_MAX, Figures, lock};
@@ -162,8 +163,7 @@ pub(super) struct Orderer {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) health: Arc<Health>,
     pub(super) names: Names,
-    /// The time of the newest entry: `sentAt` does not fall in a room, even if the clock does.
-    pub(super) latest: OffsetDateTime,
+    pub(super) clock: Clock,
 }
 
 /// A room's part of a transaction that is not committed yet.
@@ -192,9 +192,11 @@ impl Orderer {
         let mut left: BTreeSet<i64> = BTreeSet::new();
         let mut staged: BTreeMap<i64, Staged> = BTreeMap::new();
         let mut probed = false;
-        let now = now().max(self.latest);
-        self.latest = now;
+        let now = self.clock.now();
         let mut result = self.writer.begin();
+        if self.clock.was_set_back() {
+            attempt(&mut result, || self.writer.note_clock_set_back());
+        }
         for command in batch.drain(..) {
             match command {
                 Command::Append(record, done) => {
@@ -224,6 +226,7 @@ impl Orderer {
             self.health.note_write(&result);
         }
         if result.is_ok() {
+            self.clock.noted();
             self.names.keep();
             self.show(staged, &made);
         } else {
@@ -426,10 +429,4 @@ fn attempt<T>(
         return None;
     }
     step().map_err(|error| *result = Err(error)).ok()
-}
-
-/// The server's clock, to the millisecond.
-fn now() -> OffsetDateTime {
-    let now = OffsetDateTime::now_utc();
-    now.replace_millisecond(now.millisecond()).unwrap_or(now)
 }

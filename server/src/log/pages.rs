@@ -281,17 +281,44 @@ fn read_history(
     Ok(messages)
 }
 
-/// Searches by halves: `sent_at` does not fall as `seq` grows.
+/// Finds the first entry at or after a time. Times do not fall as `seq` grows, except where the clock
+/// was found to be set back: between two such places it searches by halves.
 fn read_seq_at(connection: &Connection, room: &Room, millis: i64) -> rusqlite::Result<u64> {
-    let mut statement =
-        connection.prepare_cached("SELECT sent_at FROM message WHERE room = ?1 AND seq = ?2")?;
-    let (mut low, mut high) = (1, room.end());
+    let mut set_back = connection
+        .prepare_cached("SELECT position FROM clock_set_back UNION SELECT ?1 ORDER BY position")?;
+    let mut entry = connection
+        .prepare_cached("SELECT position, sent_at FROM message WHERE room = ?1 AND seq = ?2")?;
+    let mut reaches = |seq: u64, column: &str, least: i64| {
+        let value = entry
+            .query_row(params![room.number, seq.cast_signed()], |row| {
+                row.get(column)
+            })
+            .optional()?;
+        Ok(value.is_some_and(|value: i64| value >= least))
+    };
+    let room_end = room.end();
+    let mut first = 1;
+    for position in set_back.query_map([i64::MAX], |row| row.get(0))? {
+        let position = position?;
+        let end = first_where(first, room_end, |seq| reaches(seq, "position", position))?;
+        let found = first_where(first, end, |seq| reaches(seq, "sent_at", millis))?;
+        if found < end {
+            return Ok(found);
+        }
+        first = end;
+    }
+    Ok(first)
+}
+
+/// The first number from `low` to before `high` from which on `holds`; `high` where it never does.
+fn first_where(
+    mut low: u64,
+    mut high: u64,
+    mut holds: impl FnMut(u64) -> rusqlite::Result<bool>,
+) -> rusqlite::Result<u64> {
     while low < high {
         let middle = low + (high - low) / 2;
-        let sent_at: Option<i64> = statement
-            .query_row(params![room.number, middle.cast_signed()], |row| row.get(0))
-            .optional()?;
-        if sent_at.is_some_and(|sent_at| sent_at >= millis) {
+        if holds(middle)? {
             high = middle;
         } else {
             low = middle + 1;

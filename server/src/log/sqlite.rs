@@ -16,6 +16,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::clock::{Clock, ReadClock};
 use super::names::Names;
 use super::order::{Command, Orderer, Queue, Rooms};
 use super::pages::Readers;
@@ -27,8 +28,8 @@ use super::{
 /// `PRAGMA application_id` of our databases: "Srbg".
 const APPLICATION_ID: i32 = 0x5372_6267;
 
-/// `PRAGMA user_version` that this program reads and writes.
-const SCHEMA_VERSION: i32 = 1;
+/// `PRAGMA user_version` that this program writes; it reads all before it.
+const SCHEMA_VERSION: i32 = SCHEMAS.len() as i32;
 
 /// How many of the newest entries are read at the start, to notice a damaged database.
 const CHECKED_ENTRIES: u32 = 100;
@@ -36,9 +37,12 @@ const CHECKED_ENTRIES: u32 = 100;
 /// Connections, and threads, that read.
 const READERS: usize = 2;
 
+/// What each format adds to the one before it; a new database passes through all of them.
+///
 /// One append-only table in commit order, with an index by room: commits touch few pages however
 /// many rooms there are. The index by id is nearly append-only too, as our own ids are UUIDv7.
-const SCHEMA: &str = "
+const SCHEMAS: [&str; 2] = [
+    "
 CREATE TABLE room (
     number          INTEGER PRIMARY KEY,
     id              BLOB NOT NULL UNIQUE,
@@ -60,7 +64,13 @@ CREATE TABLE message (
 ) STRICT;
 CREATE UNIQUE INDEX message_by_room ON message (room, seq);
 CREATE UNIQUE INDEX message_by_id ON message (id, room);
-";
+",
+    "
+CREATE TABLE clock_set_back (
+    position INTEGER PRIMARY KEY                 -- of the first message from which on times begin anew
+) STRICT;
+",
+];
 
 /// Why a data directory cannot be used. Nothing in it has been changed.
 #[derive(Debug, Error)]
@@ -183,18 +193,20 @@ impl Sqlite {
     /// # Errors
     /// [`OpenError`] when the directory is in use, or what is there is not ours, newer or damaged.
     pub(crate) fn open(data_dir: &Path, observer: Arc<dyn Observer>) -> Result<Self, OpenError> {
-        Self::open_with(data_dir, observer, |_| Ok(()))
+        let clock = Box::new(OffsetDateTime::now_utc);
+        Self::open_with(data_dir, observer, clock, |_| Ok(()))
     }
 
-    /// As [`Sqlite::open`]; `prepare` gets the connection that writes.
+    /// As [`Sqlite::open`], by this clock; `prepare` gets the connection that writes.
     fn open_with(
         data_dir: &Path,
         observer: Arc<dyn Observer>,
+        clock: ReadClock,
         prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<Self, OpenError> {
         let lock = lock_directory(data_dir)?;
         let path = data_dir.join("sarangbang.db");
-        let (connection, rooms, latest) = open_checked(&path)?;
+        let (connection, rooms, newest) = open_checked(&path)?;
         let failed = |source| OpenError::Store {
             path: path.clone(),
             source,
@@ -204,6 +216,9 @@ impl Sqlite {
             .map(|_| open_reader(&path))
             .collect::<rusqlite::Result<Vec<_>>>()
             .map_err(failed)?;
+        let mut clock = Clock::new(clock, newest);
+        // Warns at once where the newest entry is ahead.
+        clock.now();
         let budget = Arc::default();
         let rooms = Arc::new(RwLock::new(rooms_of(rooms, &budget)));
         let queue = Arc::new(Queue::default());
@@ -216,7 +231,7 @@ impl Sqlite {
             observer,
             health: Arc::clone(&health),
             names: Names::default(),
-            latest,
+            clock,
         };
         let thread = std::thread::Builder::new()
             .name("log".into())
@@ -370,7 +385,7 @@ fn open_checked(path: &Path) -> Result<(Connection, Vec<RoomRow>, OffsetDateTime
                 found,
             });
         }
-        (APPLICATION_ID, SCHEMA_VERSION) => {}
+        (APPLICATION_ID, 1..=SCHEMA_VERSION) => {}
         (APPLICATION_ID, _) => {
             let detail = format!("its format {version} never was");
             return Err(OpenError::Damaged {
@@ -388,16 +403,20 @@ fn open_checked(path: &Path) -> Result<(Connection, Vec<RoomRow>, OffsetDateTime
         .map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(32);
     if tables == 0 {
-        create_schema(&mut connection).map_err(failed)?;
+        upgrade(&mut connection, 0).map_err(failed)?;
     }
     let rooms = read_rooms(&connection).map_err(failed)?;
-    let latest = check_newest(&connection, &rooms)
+    let newest = check_newest(&connection, &rooms)
         .map_err(failed)?
         .map_err(|detail| OpenError::Damaged {
             path: path.to_owned(),
             detail,
         })?;
-    Ok((connection, rooms, latest))
+    // What is older is changed only once it is found whole.
+    if tables > 0 && version < SCHEMA_VERSION {
+        upgrade(&mut connection, version).map_err(failed)?;
+    }
+    Ok((connection, rooms, newest))
 }
 
 /// Looks at the file's first bytes before SQLite may touch it (SQLite file format, section 1.3).
@@ -426,9 +445,12 @@ fn check_header(path: &Path) -> Result<(), OpenError> {
     })
 }
 
-fn create_schema(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Brings a database from a format to ours.
+fn upgrade(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    transaction.execute_batch(SCHEMA)?;
+    for schema in SCHEMAS.iter().skip(from as usize) {
+        transaction.execute_batch(schema)?;
+    }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()
@@ -467,11 +489,12 @@ fn check_newest(
     )?;
     let mut rows = statement.query([CHECKED_ENTRIES])?;
     let mut newest = std::collections::BTreeMap::new();
-    let mut latest = OffsetDateTime::UNIX_EPOCH;
+    let mut newest_sent_at = None;
     while let Some(row) = rows.next()? {
         let (room, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
         uuid(row, 2)?;
-        latest = latest.max(instant(row, 3)?);
+        let sent_at = instant(row, 3)?;
+        newest_sent_at.get_or_insert(sent_at);
         newest.entry(room).or_insert(seq.unsigned_abs());
     }
     for (number, seq) in newest {
@@ -484,7 +507,7 @@ fn check_newest(
             )));
         }
     }
-    Ok(Ok(latest))
+    Ok(Ok(newest_sent_at.unwrap_or(OffsetDateTime::UNIX_EPOCH)))
 }
 
 fn rooms_of(rows: Vec<RoomRow>, budget: &Arc<RingBudget>) -> Rooms {
@@ -548,6 +571,17 @@ impl Writer {
             .prepare_cached("INSERT INTO room (id, name, created_at) VALUES (?1, ?2, ?3)")?
             .execute(params![id.0.as_bytes(), name.as_str(), millis(now)])?;
         Ok((self.connection.last_insert_rowid(), id))
+    }
+
+    /// Notes that from the next message on times begin anew.
+    pub(super) fn note_clock_set_back(&self) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT OR IGNORE INTO clock_set_back
+                 SELECT coalesce(max(position), 0) + 1 FROM message",
+            )?
+            .execute([])
+            .map(drop)
     }
 
     /// Who sent the message of this id in this room, if there is one.
@@ -679,9 +713,11 @@ pub(super) fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicI64;
+
     use super::super::Outcome;
     use super::super::conformance::{
-        self, Nobody, append, everything, history, make_room, program, talk,
+        self, Nobody, append, everything, history, make_room, program, seq_at, talk,
     };
     use super::*;
 
@@ -698,7 +734,13 @@ mod tests {
     fn a_full_disk_refuses_and_loses_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let limit = |connection: &Connection| connection.pragma_update(None, "max_page_count", 40);
-        let log = Sqlite::open_with(directory.path(), Arc::new(Nobody), limit).unwrap();
+        let log = Sqlite::open_with(
+            directory.path(),
+            Arc::new(Nobody),
+            Box::new(OffsetDateTime::now_utc),
+            limit,
+        )
+        .unwrap();
         let room = make_room(&log, "r").unwrap();
         let text = "x".repeat(1_000);
         let mut acknowledged = 0;
@@ -728,6 +770,127 @@ mod tests {
         );
         assert_eq!(everything(&*log, &room).len(), acknowledged + 1);
         log.stop();
+    }
+
+    /// A clock that a test sets, in milliseconds.
+    #[derive(Clone, Default)]
+    struct SetClock(Arc<AtomicI64>);
+
+    impl SetClock {
+        const ZERO_MILLIS: i64 = 1_795_392_000_000;
+
+        fn set(&self, millis: i64) {
+            self.0.store(millis, Ordering::Relaxed);
+        }
+
+        fn at(millis: i64) -> OffsetDateTime {
+            from_millis(Self::ZERO_MILLIS + millis).unwrap()
+        }
+
+        fn open(&self, directory: &Path) -> Sqlite {
+            let shown = Arc::clone(&self.0);
+            let read = move || Self::at(shown.load(Ordering::Relaxed));
+            Sqlite::open_with(directory, Arc::new(Nobody), Box::new(read), |_| Ok(())).unwrap()
+        }
+    }
+
+    #[test]
+    fn times_follow_the_clock_and_are_found_wherever_it_was_set() {
+        const HOUR: i64 = 3_600_000;
+        const YEAR: i64 = 8_760 * HOUR;
+        /// What the clock shows at each message; before each inner list the log is opened anew.
+        type Runs = &'static [&'static [i64]];
+        let cases: &[(&str, Runs)] = &[
+            ("never", &[&[0, 1, 1, 2, 5_000, 5_000, 5_001]]),
+            (
+                "ahead by ten years, then right",
+                &[&[0, 1, 10 * YEAR, 10 * YEAR, 20, 21]],
+            ),
+            (
+                "ahead when it was stopped",
+                &[&[10 * YEAR, 10 * YEAR + 5], &[7, 8], &[9, 10]],
+            ),
+            (
+                "ahead from the first to the last",
+                &[&[10 * YEAR], &[0], &[1], &[2]],
+            ),
+            (
+                "set back by an hour while running",
+                &[&[HOUR, HOUR + 9, 0, 1, 2, HOUR, HOUR + 20]],
+            ),
+            (
+                "set back while it was stopped",
+                &[&[HOUR, HOUR + 9], &[0, 1, 2], &[HOUR, HOUR + 20]],
+            ),
+            (
+                "forth and back",
+                &[&[0, YEAR, 1, YEAR, 2], &[YEAR, 3], &[4, 2 * YEAR, 5, 6]],
+            ),
+        ];
+        for (name, runs) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let clock = SetClock::default();
+            let mut ids = None;
+            for run in *runs {
+                clock.set(run[0]);
+                let log = clock.open(directory.path());
+                let (one, other) = *ids.get_or_insert_with(|| {
+                    let made = ["one", "other"].map(|name| make_room(&log, name).unwrap().id);
+                    (made[0], made[1])
+                });
+                let rooms = [one, other].map(|id| log.room(id).unwrap());
+                for &shows in *run {
+                    clock.set(shows);
+                    for room in &rooms {
+                        append(&log, program(1), vec![talk(room, "a", &shows.to_string())]);
+                    }
+                    let made = make_room(&log, "r").unwrap();
+                    assert_eq!(made.created_at, SetClock::at(shows), "{name}");
+                }
+                for room in &rooms {
+                    let all = everything(&log, room);
+                    for message in &all {
+                        let shown: i64 = message.message.parse().unwrap();
+                        assert_eq!(message.sent_at, SetClock::at(shown), "{name}");
+                        for time in [-1, 0, 1].map(|by| SetClock::at(shown + by)) {
+                            let reaches = |message: &&ChatMessage| message.sent_at >= time;
+                            let found = all.iter().find(reaches).map(|message| message.seq);
+                            let expected = found.unwrap_or(room.end());
+                            assert_eq!(seq_at(&log, room, time), expected, "{name}: {time}");
+                        }
+                    }
+                }
+                log.stop();
+            }
+        }
+    }
+
+    #[test]
+    fn a_database_of_the_first_format_is_brought_to_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = open(directory.path());
+        let room = make_room(&*log, "r").unwrap();
+        append(&*log, program(1), vec![talk(&room, "a", "x")]);
+        log.stop();
+        drop(log);
+        let path = directory.path().join("sarangbang.db");
+        let first = "DROP TABLE clock_set_back; PRAGMA user_version = 1";
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch(first)
+            .unwrap();
+
+        let log = open(directory.path());
+        let room = log.room(room.id).unwrap();
+        let messages = everything(&*log, &room);
+        assert_eq!(messages.len(), 1);
+        assert_eq!(seq_at(&*log, &room, messages[0].sent_at), 1);
+        log.stop();
+        let version: i32 = Connection::open(&path)
+            .unwrap()
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, SCHEMA_VERSION);
     }
 
     #[test]
