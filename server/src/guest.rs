@@ -8,6 +8,8 @@ use axum::response::IntoResponse as _;
 use axum_extra::extract::cookie::{Cookie, Key, SameSite, SignedCookieJar};
 use uuid::Uuid;
 
+use crate::data_dir;
+
 const COOKIE: &str = "sarangbang_guest";
 
 /// Signs and reads guests' cookies.
@@ -27,7 +29,7 @@ pub(crate) struct Visit {
 impl Guests {
     /// Reads the key in the data directory, or makes it.
     pub(crate) fn open(data_dir: &Path) -> std::io::Result<Self> {
-        let path = data_dir.join("cookie.key");
+        let path = data_dir.join(data_dir::COOKIE_KEY);
         match std::fs::read(&path) {
             Ok(bytes) => match Key::try_from(bytes.as_slice()) {
                 Ok(key) => Ok(Guests { key }),
@@ -41,7 +43,7 @@ impl Guests {
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = Key::generate();
-                write_private(&path, key.master())?;
+                data_dir::write(&path, key.master())?;
                 Ok(Guests { key })
             }
             Err(error) => Err(error),
@@ -74,18 +76,4 @@ impl Guests {
         let set = response.headers().get(SET_COOKIE);
         set.expect("a cookie was added").clone()
     }
-}
-
-/// Writes a new file that only its owner can read, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let part = path.with_extension("part");
-    let mut options = std::fs::File::options();
-    options.create(true).truncate(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&part)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(part, path)
 }

@@ -10,6 +10,7 @@ mod body;
 mod chat;
 mod config;
 mod connection;
+mod data_dir;
 mod guest;
 mod log;
 mod origin;

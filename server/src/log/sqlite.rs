@@ -16,6 +16,8 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::data_dir;
+
 use super::clock::{Clock, ReadClock};
 use super::names::Names;
 use super::order::{Command, Orderer, Queue, Rooms};
@@ -205,8 +207,9 @@ impl Sqlite {
         prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<Self, OpenError> {
         let lock = lock_directory(data_dir)?;
-        let path = data_dir.join("sarangbang.db");
+        let path = data_dir.join(data_dir::DATABASE);
         let (connection, rooms, newest) = open_checked(&path)?;
+        data_dir::close(data_dir);
         let failed = |source| OpenError::Store {
             path: path.clone(),
             source,
@@ -326,14 +329,9 @@ fn lock_directory(data_dir: &Path) -> Result<File, OpenError> {
         path: data_dir.to_owned(),
         source,
     };
-    std::fs::create_dir_all(data_dir).map_err(failed)?;
-    let path = data_dir.join("sarangbang.lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(failed)?;
+    data_dir::make(data_dir).map_err(failed)?;
+    let path = data_dir.join(data_dir::LOCK);
+    let file = data_dir::writable().open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(data_dir.to_owned())),
@@ -427,7 +425,10 @@ fn check_header(path: &Path) -> Result<(), OpenError> {
     };
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        // Made here: SQLite would let others read it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return data_dir::writable().open(path).map(drop).map_err(failed);
+        }
         Err(error) => return Err(failed(error)),
     };
     let mut header = Vec::with_capacity(16);

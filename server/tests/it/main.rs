@@ -6,6 +6,7 @@
 )]
 
 mod broker;
+mod data_dir;
 mod exchange;
 mod hostile;
 mod http;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,7 +16,16 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_sarangbang");
 
 /// Starts the program with no rate, and waits for its first ready line.
 pub(crate) async fn start(data_dir: &Path) -> (Child, SocketAddr) {
-    let mut child = Command::new(PROGRAM)
+    let (child, address, _) = start_as(Command::new(PROGRAM), data_dir).await;
+    (child, address)
+}
+
+/// The lines that a program logs.
+pub(crate) type Logged = Arc<Mutex<Vec<String>>>;
+
+/// The same, by a command that takes the program's options, and with what it logs.
+pub(crate) async fn start_as(mut command: Command, data_dir: &Path) -> (Child, SocketAddr, Logged) {
+    let mut child = command
         .args([
             "--listen",
             "127.0.0.1:0",
@@ -29,9 +39,11 @@ pub(crate) async fn start(data_dir: &Path) -> (Child, SocketAddr) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let logged = Logged::default();
     let address = tokio::time::timeout(SOON, async {
         loop {
             let line = lines.next_line().await.unwrap().expect("a ready line");
+            logged.lock().unwrap().push(line.clone());
             if let Some((_, address)) = line.split_once("http://") {
                 return address.trim().parse().unwrap();
             }
@@ -39,8 +51,13 @@ pub(crate) async fn start(data_dir: &Path) -> (Child, SocketAddr) {
     })
     .await
     .expect("ready in time");
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (child, address)
+    let later = Arc::clone(&logged);
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            later.lock().unwrap().push(line);
+        }
+    });
+    (child, address, logged)
 }
 
 /// Ends the program as an operator does, with SIGTERM: the database is whole and closed.
