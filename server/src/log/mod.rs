@@ -7,6 +7,7 @@
 //! `sqlite` keeps the log on disk; `order` decides and commits; `tail` holds each room's newest
 //! entries, encoded once, and wakes who follows it.
 
+mod checkpoint;
 mod clock;
 #[cfg(test)]
 mod conformance;

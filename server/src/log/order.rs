@@ -8,6 +8,7 @@ use shared::chat::{ChatMessage, MessageId, MessageType, NewMessage, RoomId, Room
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::checkpoint::Checkpoints;
 use super::clock::Clock;
 use super::names::{Admission, Names};
 use super::sqlite::{Health, Stored, Writer};
@@ -164,6 +165,7 @@ pub(super) struct Orderer {
     pub(super) health: Arc<Health>,
     pub(super) names: Names,
     pub(super) clock: Clock,
+    pub(super) checkpoints: Checkpoints,
 }
 
 /// A room's part of a transaction that is not committed yet.
@@ -180,8 +182,10 @@ impl Orderer {
         while self.queue.take(&mut batch) {
             let begin = Instant::now();
             self.commit(&mut batch);
+            self.checkpoints.look(&self.writer);
             std::thread::sleep(COMMIT_INTERVAL.saturating_sub(begin.elapsed()));
         }
+        drop(self.checkpoints);
         self.writer.close();
     }
 

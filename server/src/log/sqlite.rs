@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::data_dir;
 
+use super::checkpoint::{Checkpoints, checkpoint};
 use super::clock::{Clock, ReadClock};
 use super::names::Names;
 use super::order::{Command, Orderer, Queue, Rooms};
@@ -35,6 +36,12 @@ const SCHEMA_VERSION: i32 = SCHEMAS.len() as i32;
 
 /// How many of the newest entries are read at the start, to notice a damaged database.
 const CHECKED_ENTRIES: u32 = 100;
+
+/// What is kept of the write-ahead log's file when it begins anew.
+const WAL_BYTES_KEPT: i64 = 16 << 20;
+
+/// After how many pages in the write-ahead log a commit copies them (SQLite's own default).
+const CHECKPOINT_PAGES: i64 = 1_000;
 
 /// Connections, and threads, that read.
 const READERS: usize = 2;
@@ -145,6 +152,14 @@ impl Health {
         Self::note(&self.reads_fail, &self.is_damaged, result, advice);
     }
 
+    /// Notes how copying the write-ahead log went; that it went well says nothing of commits.
+    pub(super) fn note_checkpoint<T>(&self, result: &rusqlite::Result<T>) {
+        let advice = "the write-ahead log could not be copied into the database, and grows";
+        if result.is_err() {
+            Self::note(&self.writes_fail, &self.is_damaged, result, advice);
+        }
+    }
+
     fn note<T>(
         fails: &AtomicBool,
         is_damaged: &AtomicBool,
@@ -226,6 +241,7 @@ impl Sqlite {
         let rooms = Arc::new(RwLock::new(rooms_of(rooms, &budget)));
         let queue = Arc::new(Queue::default());
         let health = Arc::new(Health::default());
+        let checkpoints = Checkpoints::new(&path, Arc::clone(&queue), Arc::clone(&health));
         let orderer = Orderer {
             queue: Arc::clone(&queue),
             writer: Writer { connection },
@@ -235,6 +251,7 @@ impl Sqlite {
             health: Arc::clone(&health),
             names: Names::default(),
             clock,
+            checkpoints,
         };
         let thread = std::thread::Builder::new()
             .name("log".into())
@@ -398,6 +415,9 @@ fn open_checked(path: &Path) -> Result<(Connection, Vec<RoomRow>, OffsetDateTime
         .map_err(failed)?;
     connection
         .pragma_update(None, "synchronous", "FULL")
+        .map_err(failed)?;
+    connection
+        .pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)
         .map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(32);
     if tables == 0 {
@@ -634,6 +654,18 @@ impl Writer {
             .map(drop)
     }
 
+    /// Whether commits copy from the write-ahead log.
+    pub(super) fn checkpoint_itself(&self, itself: bool) -> rusqlite::Result<()> {
+        let pages = if itself { CHECKPOINT_PAGES } else { 0 };
+        self.connection
+            .pragma_update(None, "wal_autocheckpoint", pages)
+    }
+
+    /// Copies from the write-ahead log.
+    pub(super) fn checkpoint(&self) -> rusqlite::Result<bool> {
+        checkpoint(&self.connection)
+    }
+
     pub(super) fn roll_back(&self) {
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
@@ -715,6 +747,7 @@ pub(super) fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicI64;
+    use std::time::{Duration, Instant};
 
     use super::super::Outcome;
     use super::super::conformance::{
@@ -892,6 +925,74 @@ mod tests {
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .unwrap();
         assert_eq!(version, SCHEMA_VERSION);
+    }
+
+    /// Holds a read transaction open, as a backup does.
+    fn read_for_long(path: &Path) -> Connection {
+        let reader = open_reader(path).unwrap();
+        reader
+            .execute_batch("BEGIN; SELECT count(*) FROM message")
+            .unwrap();
+        reader
+    }
+
+    #[test]
+    fn after_a_long_read_the_write_ahead_log_is_small_again_and_nobody_was_held_up() {
+        const LARGE: u64 = 64 << 20;
+        let directory = tempfile::tempdir().unwrap();
+        let log = open(directory.path());
+        let room = make_room(&*log, "r").unwrap();
+        let path = directory.path().join("sarangbang.db");
+        let wal_bytes = || {
+            std::fs::metadata(path.with_extension("db-wal"))
+                .unwrap()
+                .len()
+        };
+        let text = "가".repeat(4_000);
+        let said = std::cell::Cell::new(0);
+        let say = |messages: usize| {
+            let begin = Instant::now();
+            let messages = (0..messages)
+                .map(|_| talk(&room, "a", &text))
+                .collect::<Vec<_>>();
+            said.set(said.get() + messages.len() as u64);
+            assert_eq!(append(&*log, program(1), messages), Outcome::Appended);
+            begin.elapsed()
+        };
+        // A second time too, and with commits going on while the reader ends.
+        for commits_go_on in [false, true] {
+            let reader = read_for_long(&path);
+            while wal_bytes() <= LARGE {
+                say(100);
+            }
+            drop(reader);
+            let mut slowest = say(1);
+            let begin = Instant::now();
+            while wal_bytes() >= LARGE {
+                assert!(
+                    begin.elapsed() < Duration::from_secs(20),
+                    "{} bytes",
+                    wal_bytes()
+                );
+                if commits_go_on {
+                    slowest = slowest.max(say(1));
+                } else {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+            println!(
+                "small after {:?}; the slowest commit took {slowest:?}",
+                begin.elapsed()
+            );
+            // And it stays so, copied by commits again.
+            for _ in 0..10 {
+                say(100);
+            }
+            assert!(wal_bytes() < LARGE, "{} bytes", wal_bytes());
+        }
+        assert!(log.is_healthy());
+        assert_eq!(room.end(), said.get() + 1);
+        log.stop();
     }
 
     #[test]
