@@ -60,11 +60,11 @@ pub(crate) fn day(language: Language, date: Date) -> String {
     }
 }
 
-/// A moment as the list of rooms shows it: today's by the clock, yesterday's by that word, others
-/// by their date, and the year where it is another one.
+/// A moment as the list of rooms shows it: today's by the clock (tomorrow's too, as a page stays open over
+/// midnight), yesterday's by that word, others by their date, and the year where it is another one.
 pub(crate) fn recently(language: Language, local: OffsetDateTime, today: Date) -> String {
     let date = local.date();
-    if date >= today {
+    if date >= today && Some(date) <= today.next_day() {
         return clock(language, local);
     }
     if date.next_day() == Some(today) {
@@ -166,6 +166,8 @@ mod tests {
         let today = at(0).date();
         for (seconds, korean, english) in [
             (3_600, "오전 1:00", "1:00 AM"),
+            (25 * 3_600, "오전 1:00", "1:00 AM"),
+            (3_650 * 86_400, "2036. 11. 20.", "Nov 20, 2036"),
             (-3_600, "어제", "Yesterday"),
             (-3 * 86_400, "11월 20일", "Nov 20"),
             (-365 * 86_400, "2025. 11. 23.", "Nov 23, 2025"),
