@@ -36,7 +36,7 @@ pub(crate) fn make(data_dir: &Path) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(data_dir) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && data_dir.is_dir() => Ok(()),
+        Err(_) if data_dir.is_dir() => Ok(()),
         made => made,
     }
 }
