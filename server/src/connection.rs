@@ -44,8 +44,11 @@ pub(crate) enum Input {
     Payload(Bytes),
     /// A sign of life that carries nothing, such as a pong.
     Alive,
-    /// The peer has gone; with a close code to answer where the transport found fault.
-    End(Option<(u16, &'static str)>),
+    /// The peer broke the transport's protocol: to be closed with this code and reason. No payload
+    /// follows.
+    Fault(u16, &'static str),
+    /// The peer has gone. Where it took its leave, the transport has answered.
+    End,
 }
 
 /// A stream of payloads in both directions: WebSocket or SockJS.
@@ -258,13 +261,14 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             Input::Payload(_) if closing => {}
             Input::Payload(payload) => self.session.handle_input(payload, stomp_now),
             Input::Alive => self.session.handle_alive(stomp_now),
-            Input::End(close) => {
+            // What is no answer to our close ends it as an answer would.
+            Input::Fault(..) if closing => self.peer_gone = true,
+            Input::Fault(code, reason) => {
+                self.transport.close(code, reason);
+                self.closing_until = Some(now + CLOSE_TIMEOUT);
+            }
+            Input::End => {
                 self.peer_gone = true;
-                if let Some((code, reason)) = close
-                    && !closing
-                {
-                    self.transport.close(code, reason);
-                }
                 // An answer to the peer's close frame may wait to be written.
                 if self.transport.pending() > 0 && !closing {
                     self.closing_until = Some(now + CLOSE_TIMEOUT);

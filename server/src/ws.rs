@@ -151,7 +151,20 @@ pub(crate) struct WebSocket {
     early: Bytes,
     out: Out,
     taken: u64,
+    /// Our close frame is among what was pushed; nothing is pushed after it.
     closed: bool,
+    peer: Peer,
+}
+
+/// What may still come from the peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Peer {
+    /// Frames.
+    Open,
+    /// Nothing: its close frame has come.
+    Closed,
+    /// Octets that are not to be understood.
+    Faulty,
 }
 
 /// What waits to be written: frames of our own, and between them frames that are shared.
@@ -194,6 +207,20 @@ impl WebSocket {
             out: Out::default(),
             taken: 0,
             closed: false,
+            peer: Peer::Open,
+        }
+    }
+
+    /// Passes over what comes from a peer that was found at fault, so that our close frame reaches it:
+    /// a socket that is closed with octets unread is reset.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        let mut octets = [0; READ_BUFFER_BYTES];
+        loop {
+            let mut target = ReadBuf::new(&mut octets);
+            let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut target));
+            if read.is_err() || target.filled().is_empty() {
+                return Poll::Ready(Input::End);
+            }
         }
     }
 }
@@ -341,6 +368,11 @@ impl Transport for WebSocket {
     const IS_TEXT: bool = false;
 
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        match self.peer {
+            Peer::Open => {}
+            Peer::Closed => return Poll::Ready(Input::End),
+            Peer::Faulty => return self.poll_end(cx),
+        }
         let WebSocket {
             io,
             reader,
@@ -361,13 +393,23 @@ impl Transport for WebSocket {
             Ok(Message::Binary(bytes)) => Input::Payload(bytes),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Input::Alive,
             Ok(Message::Close(_)) => {
+                // The library holds its answer back until it is asked again, and then says that it
+                // has closed.
+                drop(reader.flush(&mut view));
                 self.closed = true;
-                Input::End(None)
+                self.peer = Peer::Closed;
+                Input::End
             }
             Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Poll::Pending;
             }
-            Err(error) => Input::End(close_of(&error)),
+            Err(error) => match close_of(&error) {
+                Some((code, reason)) => {
+                    self.peer = Peer::Faulty;
+                    Input::Fault(code, reason)
+                }
+                None => Input::End,
+            },
         })
     }
 
@@ -432,6 +474,10 @@ impl Transport for WebSocket {
             self.out.advance(count);
             self.taken += count as u64;
         }
+        if self.closed && self.peer != Peer::Open {
+            // The server ends TCP first (RFC 6455, 7.1.1), also while the session has work left.
+            return Pin::new(&mut self.io).poll_shutdown(cx);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -439,7 +485,7 @@ impl Transport for WebSocket {
 /// The close code for what the library found (RFC 6455, section 7.4.1).
 fn close_of(error: &tungstenite::Error) -> Option<(u16, &'static str)> {
     match error {
-        tungstenite::Error::Utf8(_) => Some((1007, "a text message is not UTF-8")),
+        tungstenite::Error::Utf8(_) => Some((1007, "text is not UTF-8")),
         tungstenite::Error::Capacity(_) => Some((1009, "the message is too big")),
         tungstenite::Error::Protocol(
             tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,

@@ -295,7 +295,7 @@ impl Transport for Link {
             return Poll::Ready(Input::Alive);
         }
         if state.is_gone {
-            return Poll::Ready(Input::End(None));
+            return Poll::Ready(Input::End);
         }
         state.connection = Some(cx.waker().clone());
         if state.receiver.is_some() {
@@ -308,7 +308,7 @@ impl Transport for Link {
         }
         self.timer.as_mut().poll(cx).map(|()| {
             lock(&self.session.state).is_gone = true;
-            Input::End(None)
+            Input::End
         })
     }
 

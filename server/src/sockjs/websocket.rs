@@ -60,7 +60,7 @@ impl Transport for Framed {
                 Input::Payload(payload) => match sockjs::read_messages(&payload) {
                     Ok(messages) => self.inbound.extend(messages),
                     // The protocol has it cut off without a word.
-                    Err(_) => return Poll::Ready(Input::End(None)),
+                    Err(_) => return Poll::Ready(Input::End),
                 },
                 other => return Poll::Ready(other),
             }

@@ -83,9 +83,14 @@ async fn each_misdeed_has_its_error_and_close() {
 
 /// Makes a WebSocket handshake and leaves the socket bare.
 async fn handshake(address: SocketAddr) -> Option<TcpStream> {
+    handshake_at(address, "/ws/chat").await
+}
+
+pub(crate) async fn handshake_at(address: SocketAddr, path: &str) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(address).await.ok()?;
+    stream.set_nodelay(true).ok()?;
     let head = format!(
-        "GET /ws/chat HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.ok()?;
@@ -97,7 +102,7 @@ async fn handshake(address: SocketAddr) -> Option<TcpStream> {
 }
 
 /// A WebSocket frame of a client (RFC 6455, section 5.2) that announces a length, with a mask of zeros.
-fn web_socket_frame(first: u8, announced: u64, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn web_socket_frame(first: u8, announced: u64, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first, 0x80 | 127];
     frame.extend_from_slice(&announced.to_be_bytes());
     frame.extend_from_slice(&[0; 4]);

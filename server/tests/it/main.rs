@@ -8,6 +8,7 @@
 mod broker;
 mod data_dir;
 mod exchange;
+mod close;
 mod hostile;
 mod http;
 mod kill;

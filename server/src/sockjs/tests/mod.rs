@@ -52,7 +52,7 @@ impl Service for Kind {
                 match input {
                     Input::Payload(payload) => echoes.push_back(payload),
                     Input::Alive => {}
-                    Input::End(_) => return Poll::Ready(()),
+                    Input::Fault(..) | Input::End => return Poll::Ready(()),
                 }
             }
             while let Some(echo) = echoes.pop_front() {
