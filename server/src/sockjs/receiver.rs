@@ -91,7 +91,9 @@ impl Form {
             }
             Form::Jsonp(Callback(callback)) => {
                 let string = script_string(&frame);
-                [callback.as_bytes(), b"(", &string[..], b");\r\n"]
+                // A callback of the asker's choice as the first octets could make the answer a file of
+                // another kind (Flash, for one).
+                [b"/**/", callback.as_bytes(), b"(", &string[..], b");\r\n"]
                     .concat()
                     .into()
             }

@@ -337,7 +337,7 @@ fn frame_of(carrier: Carrier, piece: &str) -> Option<String> {
             call.strip_suffix(");\n</script>\r\n").map(unquote)
         }
         _ => {
-            let call = piece.strip_prefix("callback(")?;
+            let call = piece.strip_prefix("/**/callback(")?;
             call.strip_suffix(");\r\n").map(unquote)
         }
     }

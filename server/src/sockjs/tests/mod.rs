@@ -1,7 +1,8 @@
 //! The cases of the SockJS protocol 0.3.3 (<https://sockjs.github.io/sockjs-protocol/sockjs-protocol-0.3.3.html>),
 //! each under its own name, over real HTTP, on an echo service.
 //!
-//! Left out: Hixie-76 and the drafts HyBi-07 and HyBi-10, which no browser speaks any more.
+//! Changed: jsonp answers begin with `/**/`, as those of newer servers do. Left out: Hixie-76 and the
+//! drafts HyBi-07 and HyBi-10, which no browser speaks any more.
 
 #[path = "../../../tests/it/exchange.rs"]
 mod exchange;

@@ -700,7 +700,7 @@ mod json_polling {
             "application/javascript;charset=UTF-8"
         );
         verify_not_cached(&answer);
-        assert_eq!(answer.text().await, "callback(\"o\");\r\n");
+        assert_eq!(answer.text().await, "/**/callback(\"o\");\r\n");
         let send = format!("{url}/jsonp_send");
         let form = Some("d=%5B%22x%22%5D");
         let mut sent = Exchange::begin(address, "POST", &send, &FORM, form).await;
@@ -709,7 +709,10 @@ mod json_polling {
         verify_not_cached(&sent);
         assert_eq!(sent.text().await, "ok");
         let echoed = get_text(address, &path).await;
-        assert_eq!(echoed, (200, "callback(\"a[\\\"x\\\"]\");\r\n".to_owned()));
+        assert_eq!(
+            echoed,
+            (200, "/**/callback(\"a[\\\"x\\\"]\");\r\n".to_owned())
+        );
     }
 
     #[tokio::test]
@@ -730,7 +733,7 @@ mod json_polling {
         let address = serve().await;
         let url = session("/echo");
         let path = format!("{url}/jsonp?c=x");
-        assert_eq!(get_text(address, &path).await.1, "x(\"o\");\r\n");
+        assert_eq!(get_text(address, &path).await.1, "/**/x(\"o\");\r\n");
         let (status, body) = send_form(address, &url, "d=%5B%22x").await;
         assert_eq!(status, 500);
         assert!(body.contains("Broken JSON encoding."));
@@ -741,7 +744,7 @@ mod json_polling {
         }
         assert_eq!(send_form(address, &url, "d=%5B%22b%22%5D").await.1, "ok");
         let echoed = get_text(address, &path).await;
-        assert_eq!(echoed, (200, "x(\"a[\\\"b\\\"]\");\r\n".to_owned()));
+        assert_eq!(echoed, (200, "/**/x(\"a[\\\"b\\\"]\");\r\n".to_owned()));
     }
 
     #[tokio::test]
@@ -749,7 +752,7 @@ mod json_polling {
         let address = serve().await;
         let url = session("/echo");
         let path = format!("{url}/jsonp?c=x");
-        assert_eq!(get_text(address, &path).await.1, "x(\"o\");\r\n");
+        assert_eq!(get_text(address, &path).await.1, "/**/x(\"o\");\r\n");
         assert_eq!(send_form(address, &url, "d=%5B%22abc%22%5D").await.1, "ok");
         let headers = [("content-type", "text/plain")];
         let send = format!("{url}/jsonp_send");
@@ -757,17 +760,17 @@ mod json_polling {
         let mut sent = Exchange::begin(address, "POST", &send, &headers, plain).await;
         assert_eq!(sent.text().await, "ok");
         let echoed = get_text(address, &path).await.1;
-        assert_eq!(echoed, "x(\"a[\\\"abc\\\",\\\"%61bc\\\"]\");\r\n");
+        assert_eq!(echoed, "/**/x(\"a[\\\"abc\\\",\\\"%61bc\\\"]\");\r\n");
     }
 
     #[tokio::test]
     async fn close() {
         let address = serve().await;
         let path = format!("{}/jsonp?c=x", session("/close"));
-        assert_eq!(get_text(address, &path).await.1, "x(\"o\");\r\n");
+        assert_eq!(get_text(address, &path).await.1, "/**/x(\"o\");\r\n");
         for _ in 0..2 {
             let closed = get_text(address, &path).await.1;
-            assert_eq!(closed, "x(\"c[3000,\\\"Go away!\\\"]\");\r\n");
+            assert_eq!(closed, "/**/x(\"c[3000,\\\"Go away!\\\"]\");\r\n");
         }
     }
 }
@@ -828,7 +831,7 @@ mod jsessionid_cookie {
         let url = session("/cookie_needed_echo");
         let mut answer = get(address, &format!("{url}/jsonp?c=%63allback")).await;
         verify_cookie(&answer, "dummy");
-        assert_eq!(answer.text().await, "callback(\"o\");\r\n");
+        assert_eq!(answer.text().await, "/**/callback(\"o\");\r\n");
         let headers = [("content-type", "application/x-www-form-urlencoded")];
         let path = format!("{url}/jsonp_send");
         let form = Some("d=%5B%22x%22%5D");
