@@ -6,6 +6,7 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
 use tokio::sync::oneshot;
 
@@ -148,13 +149,13 @@ fn check_rate(state: &AppState, caller: &Caller) -> Result<(), Problem> {
     })
 }
 
-async fn json<T: for<'de> Deserialize<'de>>(request: Request<Body>) -> Result<T, Problem> {
+async fn json<T: DeserializeOwned>(request: Request<Body>) -> Result<T, Problem> {
     if !is_json(request.headers()) {
         let detail = "send the body as `content-type: application/json`";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     let body = body::read(request, BODY_BYTES_MAX).await?;
-    serde_json::from_slice(&body).map_err(|error| {
+    shared::json::read(&body).map_err(|error| {
         let detail = format!("the body is not the JSON expected here: {error}");
         if error.is_data() {
             return unprocessable(detail);

@@ -1,6 +1,6 @@
 //! Errors of the JSON API: problem details (RFC 9457).
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
-    retry_after_seconds: Option<u64>,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Serialize)]
@@ -27,13 +27,20 @@ impl Problem {
         Problem {
             status,
             detail: detail.into(),
-            retry_after_seconds: None,
+            header: None,
         }
     }
 
     /// Says when to try again.
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after_seconds = Some(seconds);
+        self.header = Some((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        self
+    }
+
+    /// Says that a body may not be compressed (RFC 9110, section 15.5.16).
+    pub(crate) fn accept_encoding(mut self) -> Self {
+        let identity = HeaderValue::from_static("identity");
+        self.header = Some((header::ACCEPT_ENCODING, identity));
         self
     }
 }
@@ -49,10 +56,8 @@ impl IntoResponse for Problem {
         let json = serde_json::to_vec(&body).expect("a problem is valid JSON");
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (self.status, content_type, json).into_response();
-        if let Some(seconds) = self.retry_after_seconds {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
         }
         response
     }

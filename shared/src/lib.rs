@@ -5,5 +5,6 @@
 
 pub mod chat;
 pub mod destination;
+pub mod json;
 pub mod sockjs;
 pub mod stomp;

@@ -8,6 +8,8 @@ use std::fmt;
 use bytes::Bytes;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
+use crate::json;
+
 /// The frame that opens a session.
 pub const OPEN: &str = "o";
 
@@ -130,7 +132,7 @@ fn write_unit(unit: u16, out: &mut Vec<u8>) {
 /// # Errors
 /// What is wrong with the JSON.
 pub fn read_messages(payload: &[u8]) -> Result<Vec<Bytes>, serde_json::Error> {
-    let Messages(messages) = serde_json::from_slice(payload)?;
+    let Messages(messages) = json::read(payload)?;
     Ok(messages)
 }
 
@@ -157,54 +159,10 @@ impl<'de> Visitor<'de> for MessagesVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Messages, A::Error> {
         let mut messages = Vec::new();
-        while let Some(Text(message)) = array.next_element()? {
-            messages.push(message);
+        while let Some(message) = array.next_element::<String>()? {
+            messages.push(message.into());
         }
         Ok(Messages(messages))
-    }
-}
-
-/// A JSON string, whatever surrogates it escapes.
-struct Text(Bytes);
-
-impl<'de> de::Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As octets, JSON strings keep their lone surrogates; no other type of JSON comes as octets.
-        deserializer.deserialize_bytes(TextVisitor)
-    }
-}
-
-struct TextVisitor;
-
-impl Visitor<'_> for TextVisitor {
-    type Value = Text;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_bytes<E: de::Error>(self, octets: &[u8]) -> Result<Text, E> {
-        if let Ok(text) = str::from_utf8(octets) {
-            return Ok(Text(Bytes::copy_from_slice(text.as_bytes())));
-        }
-        // A surrogate is three octets that are no UTF-8: ED A0..BF 80..BF.
-        let mut text = Vec::with_capacity(octets.len());
-        let mut rest = octets;
-        loop {
-            match str::from_utf8(rest) {
-                Ok(valid) => {
-                    text.extend_from_slice(valid.as_bytes());
-                    return Ok(Text(text.into()));
-                }
-                Err(error) => {
-                    text.extend_from_slice(&rest[..error.valid_up_to()]);
-                    rest = &rest[error.valid_up_to()..];
-                    let length = if rest.starts_with(&[0xED]) { 3 } else { 1 };
-                    text.extend_from_slice("\u{FFFD}".as_bytes());
-                    rest = &rest[length.min(rest.len())..];
-                }
-            }
-        }
     }
 }
 
@@ -251,6 +209,9 @@ mod tests {
             read(r#"["x\ud83dy\ude00"]"#).unwrap(),
             ["x\u{FFFD}y\u{FFFD}"]
         );
+        assert_eq!(read("\u{FEFF}[\"a\"]").unwrap(), ["a"]);
+        // An escape within an escape is the reader's within.
+        assert_eq!(read(r#"["\"\\ud83d\""]"#).unwrap(), [r#""\ud83d""#]);
         for broken in [
             "",
             "[",

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use shared::chat::{Draft, InvalidDraft, MessageId, NewMessage, RoomId, RoomName};
 use shared::destination::{Destination, InvalidDestination};
+use shared::json;
 use shared::stomp::server::Sent;
 use tokio::sync::oneshot;
 
@@ -204,14 +205,12 @@ impl Chat {
     }
 
     fn one(&self, room: Option<RoomId>, body: &[u8]) -> Result<NewMessage, Refusal> {
-        let draft: Draft =
-            serde_json::from_slice(body).map_err(|error| Refusal::not_the_json(&error))?;
+        let draft: Draft = json::read(body).map_err(|error| Refusal::not_the_json(&error))?;
         self.message(draft, room)
     }
 
     fn many(&self, room: RoomId, body: &[u8]) -> Result<Vec<NewMessage>, Refusal> {
-        let drafts: Vec<Draft> =
-            serde_json::from_slice(body).map_err(|error| Refusal::not_the_json(&error))?;
+        let drafts: Vec<Draft> = json::read(body).map_err(|error| Refusal::not_the_json(&error))?;
         if drafts.is_empty() || drafts.len() > ARRAY_MESSAGES_MAX {
             return Err(Refusal::array_length(ARRAY_MESSAGES_MAX));
         }

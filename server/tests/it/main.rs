@@ -13,6 +13,7 @@ mod hostile;
 mod http;
 mod kill;
 mod limits;
+mod json;
 mod link;
 mod process;
 mod room_log;
