@@ -80,6 +80,16 @@ pub struct Config {
     #[arg(long, env = "SARANGBANG_HEART_BEAT_MS", default_value_t = 10_000)]
     pub heart_beat_ms: u32,
 
+    /// Milliseconds of silence after which a WebSocket is pinged; a client that answers nothing for
+    /// three times as long is dropped, whatever heart-beat it asked for
+    #[arg(
+        long,
+        env = "SARANGBANG_PING_INTERVAL_MS",
+        default_value_t = 25_000,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub ping_interval_ms: u64,
+
     /// The most subscriptions of a session
     #[arg(long, env = "SARANGBANG_SUBSCRIPTIONS_MAX", default_value_t = 128)]
     pub subscriptions_max: usize,

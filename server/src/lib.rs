@@ -132,6 +132,7 @@ fn settings(config: &Config) -> Settings {
             },
             heart_beat,
             connect_timeout: Duration::from_millis(config.connect_timeout_ms),
+            ping_interval: Duration::from_millis(config.ping_interval_ms),
             subscriptions_max: config.subscriptions_max,
             prefetch_max: config.prefetch_max,
             transactions_max: config.transactions_max,
@@ -160,6 +161,9 @@ async fn accept(listener: TcpListener, app: axum::Router) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                if let Err(error) = watch(&stream) {
+                    tracing::debug!(%error, %peer, "TCP keep-alive could not be set");
+                }
                 tokio::spawn(serve_connection(stream, peer, app.clone()));
             }
             Err(error) => {
@@ -169,6 +173,21 @@ async fn accept(listener: TcpListener, app: axum::Router) {
             }
         }
     }
+}
+
+/// Lets the system find out that a peer has vanished, within 90 s: one that is idle by keep-alive, one
+/// that does not acknowledge what was sent to it (a stream of SockJS has a heart-beat every 25 s) by
+/// its own time-out, without which that takes a quarter of an hour.
+fn watch(stream: &TcpStream) -> std::io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    let keep_alive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
+    socket.set_tcp_keepalive(&keep_alive)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(60)))?;
+    Ok(())
 }
 
 async fn serve_connection(stream: TcpStream, peer: SocketAddr, app: axum::Router) {
@@ -185,5 +204,31 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, app: axum::Router
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, %peer, "an HTTP connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_system_watches_what_is_accepted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.unwrap();
+        watch(&stream).unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        let idle = socket.tcp_keepalive_time().unwrap();
+        let probes =
+            socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+        assert!(idle + probes <= Duration::from_secs(90));
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            // A stream of SockJS has a heart-beat every 25 s; after it so much more may pass.
+            let unacknowledged = socket.tcp_user_timeout().unwrap().unwrap();
+            assert!(Duration::from_secs(25) + unacknowledged < Duration::from_secs(90));
+        }
     }
 }

@@ -19,4 +19,5 @@ mod process;
 mod room_log;
 mod sockjs;
 mod stomp;
+mod silence;
 mod support;

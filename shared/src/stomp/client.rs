@@ -386,7 +386,7 @@ impl Client {
         };
         self.phase = Phase::Connected(version);
         self.decoder.set_version(version);
-        self.pulse.start(agreed, SILENCE_FACTOR, now);
+        self.pulse.start(agreed, None, SILENCE_FACTOR, now);
         for frame in std::mem::take(&mut self.waiting) {
             self.transmit(&frame, version);
         }

@@ -71,49 +71,55 @@ impl fmt::Display for HeartBeat {
     }
 }
 
-/// The two watches of a session: when to let a heart-beat out, and when the other side is lost.
+/// The watches of a session: when to let a heart-beat out, when to ping, and when the other side is lost.
 #[derive(Debug)]
 pub(super) struct Pulse {
     send: Option<Duration>,
     silence_max: Option<Duration>,
+    /// Neither side is silent for longer with no ping, where this side pings.
+    ping_interval: Option<Duration>,
     sent_at: Duration,
     heard_at: Duration,
-    ping: Ping,
-}
-
-/// How far a silence has got towards the ping half-way to its deadline.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Ping {
-    NotYet,
-    Due,
-    Taken,
+    pinged_at: Duration,
+    is_ping_due: bool,
 }
 
 impl Pulse {
-    /// Begins with no heart-beats agreed.
+    /// Begins with nothing to watch.
     pub(super) fn new(now: Duration) -> Self {
         Pulse {
             send: None,
             silence_max: None,
+            ping_interval: None,
             sent_at: now,
             heard_at: now,
-            ping: Ping::NotYet,
+            pinged_at: now,
+            is_ping_due: false,
         }
     }
 
-    /// Begins to watch; the other side is lost after `silence_factor` intervals.
-    pub(super) fn start(&mut self, agreed: Agreed, silence_factor: u32, now: Duration) {
+    /// Begins to watch; the other side is lost after `silence_factor` intervals, those of its
+    /// heart-beats or, where they are shorter or the only ones, of the pings that it must answer.
+    pub(super) fn start(
+        &mut self,
+        agreed: Agreed,
+        ping_interval: Option<Duration>,
+        silence_factor: u32,
+        now: Duration,
+    ) {
         *self = Pulse::new(now);
         self.send = agreed.send;
-        self.silence_max = agreed
-            .receive
-            .map(|interval| interval * silence_factor.max(1));
+        let interval = [agreed.receive, ping_interval].into_iter().flatten().min();
+        self.silence_max = interval.map(|interval| interval * silence_factor.max(1));
+        self.ping_interval = ping_interval;
     }
 
     /// Watches nothing any more.
     pub(super) fn stop(&mut self) {
         self.send = None;
         self.silence_max = None;
+        self.ping_interval = None;
+        self.is_ping_due = false;
     }
 
     pub(super) fn sent(&mut self, now: Duration) {
@@ -122,7 +128,6 @@ impl Pulse {
 
     pub(super) fn heard(&mut self, now: Duration) {
         self.heard_at = now;
-        self.ping = Ping::NotYet;
     }
 
     /// Whether nothing was sent for so long that a line feed is due.
@@ -138,18 +143,15 @@ impl Pulse {
     /// Notes that the timer of the ping has come, so that [`Pulse::ping_timeout`] moves on.
     pub(super) fn note_ping(&mut self, now: Duration) {
         if self.ping_timeout().is_some_and(|at| at <= now) {
-            self.ping = Ping::Due;
+            self.pinged_at = now;
+            self.is_ping_due = true;
         }
     }
 
-    /// Whether a ping is due; once per silence.
+    /// Whether a ping is due; once for each.
     pub(super) fn take_ping(&mut self, now: Duration) -> bool {
         self.note_ping(now);
-        let is_due = self.ping == Ping::Due;
-        if is_due {
-            self.ping = Ping::Taken;
-        }
-        is_due
+        std::mem::take(&mut self.is_ping_due)
     }
 
     /// When a heart-beat is due or the other side is lost.
@@ -158,11 +160,14 @@ impl Pulse {
         [self.beat_at(), lost_at].into_iter().flatten().min()
     }
 
-    /// When to ping in this silence; `None` once its time was noted.
+    /// When to ping: half-way to the end of a silence of the other side, and wherever either side has
+    /// been silent for an interval. A ping is no heart-beat, and does not put one off.
     pub(super) fn ping_timeout(&self) -> Option<Duration> {
-        self.silence_max
-            .filter(|_| self.ping == Ping::NotYet)
-            .map(|max| self.heard_at + max / 2)
+        let interval = self.ping_interval?;
+        let half = self.silence_max.map_or(interval, |max| max / 2);
+        let unheard = self.heard_at.max(self.pinged_at) + interval.min(half);
+        let unsent = self.sent_at.max(self.pinged_at) + interval;
+        Some(unheard.min(unsent))
     }
 
     fn beat_at(&self) -> Option<Duration> {

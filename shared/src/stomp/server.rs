@@ -42,7 +42,9 @@ pub struct Config {
     pub transaction_frames_max: usize,
     /// How many octets one transaction takes in: bodies, and the names and values of headers.
     pub transaction_bytes_max: usize,
-    /// After how many agreed intervals of silence a client is lost.
+    /// After how long a silence of either side the driver is asked to ping.
+    pub ping_interval: Duration,
+    /// After how many intervals of silence a client is lost: agreed ones, or those of pings.
     pub silence_factor: u32,
     /// The `server` header of CONNECTED, `name/version`, on one line.
     pub server: String,
@@ -59,6 +61,7 @@ impl Default for Config {
             transactions_max: 16,
             transaction_frames_max: 1_000,
             transaction_bytes_max: 1 << 20,
+            ping_interval: Duration::from_secs(25),
             silence_factor: 3,
             server: concat!("sarangbang/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -489,8 +492,9 @@ impl Session {
         .min()
     }
 
-    /// Whether the driver should ping the client: half-way to the deadline of its silence, once per
-    /// silence (browsers hold the timers of hidden tabs back, but answer pings).
+    /// Whether the driver should ping the client, once for each ping: half-way to the deadline of its
+    /// silence (browsers hold the timers of hidden tabs back, but answer pings), and where nothing
+    /// went either way for an interval, so that no proxy between takes the connection for idle.
     pub fn wants_ping(&mut self, now: Duration) -> bool {
         self.pulse.take_ping(now)
     }

@@ -7,6 +7,7 @@ mod model;
 mod pair;
 mod properties;
 mod session;
+mod silence;
 mod transaction;
 
 use std::time::Duration;

@@ -98,7 +98,8 @@ impl Session {
         self.version = Some(version);
         self.decoder.set_version(version);
         self.connect_by = None;
-        self.pulse.start(agreed, self.config.silence_factor, now);
+        let (pings, factor) = (self.config.ping_interval, self.config.silence_factor);
+        self.pulse.start(agreed, Some(pings), factor, now);
         let connected = Frame::new(Command::Connected)
             .with_header("version", version.as_str())
             .with_header("heart-beat", &ours.to_string())
