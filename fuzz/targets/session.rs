@@ -58,8 +58,12 @@ impl Driver {
                 Event::Subscribe {
                     ticket,
                     subscription,
+                    replaced,
                     ..
                 } => {
+                    if let Some(replaced) = replaced {
+                        assert_eq!(self.session.window(replaced), 0);
+                    }
                     let ids = [
                         MessageIds::None,
                         MessageIds::InRest("room".into()),

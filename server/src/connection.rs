@@ -332,10 +332,14 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                 headers,
             } => {
                 let session = &mut self.session;
-                match self
-                    .subscriptions
-                    .add(session, subscription, &destination, &headers)
-                {
+                match self.subscriptions.add(
+                    session,
+                    subscription,
+                    replaced,
+                    &destination,
+                    &headers,
+                ) {
+                replaced,
                     Ok(()) => session.accept(ticket),
                     Err(refused) => session.fail(Some(ticket), refused.message, &refused.detail),
                 }

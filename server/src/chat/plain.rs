@@ -245,8 +245,16 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    /// Lets an inbox get what is sent to a destination, until [`Plain::unsubscribe`].
-    pub(crate) fn subscribe(&self, destination: &str, spread: Spread, inbox: &Arc<Inbox>) {
+    /// Lets an inbox get what is sent to a destination, until [`Plain::unsubscribe`]. Where it takes
+    /// the place of another, what of a queue that one was given and did not acknowledge goes to the
+    /// next, which may be itself.
+    pub(crate) fn subscribe(
+        &self,
+        destination: &str,
+        spread: Spread,
+        inbox: &Arc<Inbox>,
+        replaced: Option<&Arc<Inbox>>,
+    ) {
         let mut points = lock(&self.points);
         let point = points.entry(destination.to_owned()).or_insert_with(|| {
             Arc::new(Mutex::new(Point {
@@ -259,7 +267,8 @@ impl Plain {
         });
         let mut point = lock(point);
         point.inboxes.push(Arc::clone(inbox));
-        point.hand_out(None);
+        let left = replaced.map(|replaced| point.remove(replaced));
+        point.give_back(left.unwrap_or_default(), None);
     }
 
     /// Ends that. What of a queue was given and not acknowledged, and what waits, goes to the next.
@@ -269,10 +278,9 @@ impl Plain {
             return;
         };
         let mut point = lock(point);
-        point.inboxes.retain(|other| !Arc::ptr_eq(other, inbox));
-        let left = inbox.empty();
+        let left = point.remove(inbox);
         let is_empty = point.inboxes.is_empty();
-        if point.spread == Spread::One && !is_empty {
+        if !is_empty {
             point.give_back(left, None);
         }
         drop(point);
@@ -343,6 +351,16 @@ impl Point {
             if let Some(letter) = self.pending.pop_back() {
                 self.pending_bytes -= letter.weight;
             }
+        }
+    }
+
+    /// Takes an inbox out; gives what of a queue it was given and did not acknowledge.
+    fn remove(&mut self, inbox: &Arc<Inbox>) -> Vec<Arc<Letter>> {
+        self.inboxes.retain(|other| !Arc::ptr_eq(other, inbox));
+        let left = inbox.empty();
+        match self.spread {
+            Spread::One => left,
+            Spread::All => Vec::new(),
         }
     }
 

@@ -127,11 +127,12 @@ impl Subscriptions {
         }
     }
 
-    /// Begins a subscription.
+    /// Begins a subscription, in the place of another one or beside the others.
     pub(super) fn add(
         &mut self,
         session: &mut Session,
         subscription: SubscriptionKey,
+        replaced: Option<SubscriptionKey>,
         destination: &str,
         headers: &Headers,
     ) -> Result<(), Refused> {
@@ -143,6 +144,7 @@ impl Subscriptions {
             message: "no such room",
             detail: format!("there is no room behind {destination}; GET /chat/rooms lists them"),
         };
+        let replaced = replaced.and_then(|replaced| self.take(replaced));
         match Destination::parse(destination) {
             Ok(Destination::Room(id)) => {
                 let room = self.chat.log.room(id).ok_or_else(no_such_room)?;
@@ -169,6 +171,9 @@ impl Subscriptions {
             }
             Ok(Destination::Errors) => {
                 session.identify(subscription, MessageIds::Own(own(session)));
+                if let Some(replaced) = replaced {
+                    self.let_go(&replaced);
+                }
                 self.posts.push(Post {
                     subscription,
                     inbox: Inbox::new(&self.reader, None),
@@ -179,7 +184,7 @@ impl Subscriptions {
             }
             Ok(Destination::Topic(destination)) => {
                 session.identify(subscription, MessageIds::Own(own(session)));
-                self.add_plain(subscription, destination, Spread::All, None)
+                self.add_plain(subscription, replaced, destination, Spread::All, None)
             }
             Ok(Destination::Queue(destination)) => {
                 session.identify(subscription, MessageIds::Kept(own(session)));
@@ -187,7 +192,7 @@ impl Subscriptions {
                     None | Some(AckMode::Auto) => None,
                     Some(_) => Some(session.window(subscription).min(WINDOW_USUAL)),
                 };
-                self.add_plain(subscription, destination, Spread::One, window)
+                self.add_plain(subscription, replaced, destination, Spread::One, window)
             }
             Err(error @ InvalidDestination::Pattern) => Err(Refused {
                 message: "patterns are not offered",
@@ -207,6 +212,7 @@ impl Subscriptions {
     fn add_plain(
         &mut self,
         subscription: SubscriptionKey,
+        replaced: Option<Post>,
         destination: String,
         spread: Spread,
         window: Option<usize>,
@@ -216,7 +222,8 @@ impl Subscriptions {
             detail: format!("{destination}: {SWITCHED_OFF}"),
         })?;
         let inbox = Inbox::new(&self.reader, window);
-        plain.subscribe(&destination, spread, &inbox);
+        let replaced = replaced.as_ref().map(|replaced| &replaced.inbox);
+        plain.subscribe(&destination, spread, &inbox, replaced);
         self.posts.push(Post {
             subscription,
             inbox,
@@ -268,6 +275,13 @@ impl Subscriptions {
 
     /// Ends a subscription.
     pub(super) fn remove(&mut self, subscription: SubscriptionKey) {
+        if let Some(post) = self.take(subscription) {
+            self.let_go(&post);
+        }
+    }
+
+    /// Takes a subscription out; a post of it is still to be let go.
+    fn take(&mut self, subscription: SubscriptionKey) -> Option<Post> {
         let signal = &self.mailbox.signal;
         self.rooms.retain(|cursor| {
             let keep = cursor.subscription != subscription;
@@ -283,14 +297,9 @@ impl Subscriptions {
             }
             keep
         });
-        if let Some(at) = self
-            .posts
-            .iter()
-            .position(|post| post.subscription == subscription)
-        {
-            let post = self.posts.remove(at);
-            self.let_go(&post);
-        }
+        let mut posts = self.posts.iter();
+        let at = posts.position(|post| post.subscription == subscription)?;
+        Some(self.posts.remove(at))
     }
 
     fn let_go(&self, post: &Post) {

@@ -44,27 +44,27 @@ async fn offsets(client: &mut Client, count: usize) -> Vec<Frame> {
     frames
 }
 
-fn header<'a>(frame: &'a Frame, name: &str) -> &'a str {
+pub(crate) fn header<'a>(frame: &'a Frame, name: &str) -> &'a str {
     frame
         .headers
         .get(name)
         .unwrap_or_else(|| panic!("no {name} in {frame:?}"))
 }
 
-async fn hears_nothing(client: &mut Client) {
+pub(crate) async fn hears_nothing(client: &mut Client) {
     let frame = tokio::time::timeout(A_WHILE, client.next()).await;
     assert!(frame.is_err(), "{frame:?}");
 }
 
 /// A MESSAGE with this body is next.
-async fn hears(client: &mut Client, body: &str) -> Frame {
+pub(crate) async fn hears(client: &mut Client, body: &str) -> Frame {
     let frame = client.frame().await;
     assert_eq!(frame.command, Command::Message, "{frame:?}");
     assert_eq!(std::str::from_utf8(&frame.body), Ok(body));
     frame
 }
 
-async fn publish(client: &mut Client, destination: &str, body: &str) {
+pub(crate) async fn publish(client: &mut Client, destination: &str, body: &str) {
     client
         .send(&format!(
             "SEND\ndestination:{destination}\nreceipt:p\n\n{body}\0"
@@ -73,7 +73,7 @@ async fn publish(client: &mut Client, destination: &str, body: &str) {
     client.receipt("p").await;
 }
 
-async fn ack(client: &mut Client, command: &str, frame: &Frame) {
+pub(crate) async fn ack(client: &mut Client, command: &str, frame: &Frame) {
     let id = header(frame, "ack");
     client
         .send(&format!("{command}\nid:{id}\nreceipt:a\n\n\0"))

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod again;
 mod broker;
 mod data_dir;
 mod exchange;

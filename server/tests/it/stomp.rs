@@ -179,7 +179,13 @@ async fn what_is_wrong_ends_in_error_and_close(carrier: Carrier) {
             "SUBSCRIBE\nid:1\ndestination:/topic/*\n\n\0".to_owned(),
             None,
         ),
-        ("UNSUBSCRIBE\nid:7\n\n\0".to_owned(), None),
+        ("UNSUBSCRIBE\n\n\0".to_owned(), None),
+        (
+            "SUBSCRIBE\nid:1\ndestination:/topic/x\n\n\0\
+             SUBSCRIBE\nid:1\nreceipt:9\ndestination:/topic/y\n\n\0"
+                .to_owned(),
+            Some("9"),
+        ),
         ("HELLO\n\n\0".to_owned(), None),
         (
             "COMMIT\nreceipt:9\ntransaction:t\n\n\0".to_owned(),

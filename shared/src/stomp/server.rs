@@ -83,6 +83,9 @@ pub enum Event {
         /// The `destination` header.
         destination: String,
         /// All headers.
+        /// The subscription of the same id and destination that it begins anew: it has ended, and what
+        /// of it was not acknowledged will not be.
+        replaced: Option<SubscriptionKey>,
         headers: Headers,
     },
     /// The client ended a subscription: what of it was not acknowledged will not be. The session has

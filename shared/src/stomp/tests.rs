@@ -8,6 +8,7 @@ mod pair;
 mod properties;
 mod session;
 mod silence;
+mod subscription;
 mod transaction;
 
 use std::time::Duration;

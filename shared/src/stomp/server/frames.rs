@@ -138,7 +138,7 @@ impl Session {
         match frame.command {
             Command::Send => self.handle_send(frame, receipt),
             Command::Subscribe => self.handle_subscribe(frame, version, receipt).map(Some),
-            Command::Unsubscribe => self.handle_unsubscribe(&frame, version, receipt).map(Some),
+            Command::Unsubscribe => self.handle_unsubscribe(&frame, version, receipt),
             Command::Disconnect => Ok(Some(self.handle_disconnect(receipt))),
             // NACK came with 1.1.
             Command::Nack if version == Version::V10 => Err(Fault::new(
@@ -312,22 +312,29 @@ impl Session {
             Some(text) if ack != AckMode::Auto => Some(self.prefetch(text)?),
             _ => None,
         };
-        if self.subscriptions.is_taken(&name) {
-            let detail = "a subscription of this id is live; choose another id or end that one";
+        // Clients in use subscribe again under their fixed ids after a reconnect; Spring lets them.
+        let taken = self.subscriptions.destination_of(&name);
+        if taken.is_some_and(|taken| taken != destination) {
+            let detail = "a subscription of this id is live at another destination; \
+                          choose another id or end that one";
             return Err(Fault::new("subscription in use", detail));
         }
         let max = self.config.subscriptions_max;
-        if self.subscriptions.len() >= max {
+        if taken.is_none() && self.subscriptions.len() >= max {
             let detail = format!("a session may have {max} subscriptions; end one first");
             return Err(Fault::new("too many subscriptions", detail));
         }
-        let subscription = self.subscriptions.insert(name, version, ack, prefetch);
+        let replaced = self.subscriptions.remove(&name);
+        let subscription = self
+            .subscriptions
+            .insert(name, &destination, version, ack, prefetch);
         let ticket = self.owe(Command::Subscribe, receipt, false);
         Ok(Event::Subscribe {
             ticket,
             subscription,
             destination,
             headers: frame.headers,
+            replaced,
         })
     }
 
@@ -336,16 +343,12 @@ impl Session {
         frame: &Frame,
         version: Version,
         receipt: Option<&str>,
-    ) -> Result<Event, Fault> {
+    ) -> Result<Option<Event>, Fault> {
         let name = subscription_name(&frame.headers, version)?;
-        let Some(subscription) = self.subscriptions.remove(&name) else {
-            return Err(Fault::new(
-                "no such subscription",
-                "no subscription of this id is live",
-            ));
-        };
+        let ended = self.subscriptions.remove(&name);
         self.receipt_at_once(frame.command, receipt);
-        Ok(Event::Unsubscribe { subscription })
+        // What is not live has ended: clients in use end a subscription twice.
+        Ok(ended.map(|subscription| Event::Unsubscribe { subscription }))
     }
 
     fn prefetch(&self, text: &str) -> Result<NonZeroU16, Fault> {

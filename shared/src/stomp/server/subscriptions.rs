@@ -24,6 +24,7 @@ pub(super) struct Subscription {
     pub(super) key: SubscriptionKey,
     pub(super) ack: AckMode,
     name: Name,
+    destination: Box<str>,
     /// How each MESSAGE for it begins: command and `subscription` header.
     head: Box<[u8]>,
     /// What differs from one MESSAGE to the next, written anew for each: `ack` and `message-id`.
@@ -59,16 +60,18 @@ impl Subscriptions {
         self.live.len()
     }
 
-    pub(super) fn is_taken(&self, name: &Name) -> bool {
-        self.live
-            .iter()
-            .any(|subscription| subscription.name == *name)
+    /// The destination of the live subscription of a name.
+    pub(super) fn destination_of(&self, name: &Name) -> Option<&str> {
+        let mut live = self.live.iter();
+        let named = live.find(|subscription| subscription.name == *name)?;
+        Some(&named.destination)
     }
 
     /// Adds a subscription whose name is not taken.
     pub(super) fn insert(
         &mut self,
         name: Name,
+        destination: &str,
         version: Version,
         ack: AckMode,
         prefetch: Option<NonZeroU16>,
@@ -83,6 +86,7 @@ impl Subscriptions {
             key,
             ack,
             name,
+            destination: destination.into(),
             head: head.into(),
             own: Vec::new(),
             version,

@@ -25,6 +25,7 @@ enum Said {
     Subscribe {
         id: u8,
         mode: u8,
+        is_elsewhere: bool,
     },
     Unsubscribe {
         id: u8,
@@ -62,9 +63,16 @@ impl Said {
             Said::Send { transaction } => {
                 format!("SEND\ndestination:/d\n{}", within(transaction))
             }
-            Said::Subscribe { id, mode } => {
+            Said::Subscribe {
+                id,
+                mode,
+                is_elsewhere,
+            } => {
                 let mode = MODES[usize::from(*mode)];
-                format!("SUBSCRIBE\nid:{id}\ndestination:/d\nack:{mode}\nprefetch-count:1000\n")
+                let place = if *is_elsewhere { "/e" } else { "/d" };
+                format!(
+                    "SUBSCRIBE\nid:{id}\ndestination:{place}\nack:{mode}\nprefetch-count:1000\n"
+                )
             }
             Said::Unsubscribe { id } => format!("UNSUBSCRIBE\nid:{id}\n"),
             Said::Ack {
@@ -89,7 +97,8 @@ impl Said {
 /// What a session tells its driver, in short.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Told {
-    Subscribe(u32),
+    /// The new one, and the one that it replaces.
+    Subscribe(u32, Option<u32>),
     Unsubscribe(u32),
     Send,
     Commit(usize),
@@ -108,6 +117,7 @@ enum Receipt {
 struct Subscription {
     key: u32,
     mode: u8,
+    is_elsewhere: bool,
     next: u64,
     outstanding: Vec<u64>,
 }
@@ -163,24 +173,31 @@ impl Model {
                 self.open.get_mut(name)?.sends += 1;
                 self.owe(receipt, Receipt::Due);
             }
-            Said::Subscribe { id, mode } => {
-                if self.live.contains_key(id) || self.live.len() == SUBSCRIPTIONS_MAX {
+            Said::Subscribe {
+                id,
+                mode,
+                is_elsewhere,
+            } => {
+                if !self.has_place(*id, *is_elsewhere) {
                     return None;
                 }
                 let subscription = Subscription {
                     key: self.keys,
                     mode: *mode,
+                    is_elsewhere: *is_elsewhere,
                     next: 0,
                     outstanding: Vec::new(),
                 };
-                self.told.push(Told::Subscribe(self.keys));
+                let replaced = self.live.insert(*id, subscription);
+                let replaced = replaced.map(|replaced| replaced.key);
+                self.told.push(Told::Subscribe(self.keys, replaced));
                 self.keys += 1;
-                self.live.insert(*id, subscription);
                 self.wait(receipt, Vec::new());
             }
             Said::Unsubscribe { id } => {
-                let ended = self.live.remove(id)?;
-                self.told.push(Told::Unsubscribe(ended.key));
+                if let Some(ended) = self.live.remove(id) {
+                    self.told.push(Told::Unsubscribe(ended.key));
+                }
                 self.owe(receipt, Receipt::Due);
             }
             Said::Ack {
@@ -235,6 +252,15 @@ impl Model {
             }
         }
         Some(())
+    }
+
+    /// Whether a SUBSCRIBE may be: under a new id within the limit, or again at the same destination.
+    fn has_place(&self, id: u8, is_elsewhere: bool) -> bool {
+        self.live
+            .get(&id)
+            .map_or(self.live.len() < SUBSCRIPTIONS_MAX, |live| {
+                live.is_elsewhere == is_elsewhere
+            })
     }
 
     fn owe(&mut self, receipt: Option<usize>, state: Receipt) -> Option<usize> {
@@ -336,13 +362,15 @@ impl Subject {
                 Event::Subscribe {
                     ticket,
                     subscription,
+                    replaced,
                     ..
                 } => {
                     let ids = MessageIds::InRest("room".into());
                     self.session.identify(subscription, ids);
                     self.waiting.push(ticket);
                     self.keys.push(subscription);
-                    Told::Subscribe(subscription.number())
+                    let replaced = replaced.map(SubscriptionKey::number);
+                    Told::Subscribe(subscription.number(), replaced)
                 }
                 Event::Unsubscribe { subscription } => Told::Unsubscribe(subscription.number()),
                 Event::Send { ticket, .. } => {
@@ -386,7 +414,9 @@ fn said() -> impl Strategy<Value = Said> {
     let ack = (0..4_u32, 0..6_u64, any::<bool>(), transaction.clone());
     prop_oneof![
         4 => transaction.prop_map(|transaction| Said::Send { transaction }),
-        3 => (id.clone(), 0..3_u8).prop_map(|(id, mode)| Said::Subscribe { id, mode }),
+        3 => (id.clone(), 0..3_u8, prop::bool::weighted(0.2)).prop_map(
+            |(id, mode, is_elsewhere)| Said::Subscribe { id, mode, is_elsewhere }
+        ),
         1 => id.prop_map(|id| Said::Unsubscribe { id }),
         4 => ack.prop_map(|(key, position, is_nack, transaction)| Said::Ack {
             key, position, is_nack, transaction,
@@ -419,10 +449,9 @@ fn is_kept(model: &Model, step: &Step, chance: u8) -> bool {
         | Said::Commit(name)
         | Said::Abort(name) => !model.open.contains_key(name),
         Said::Begin(name) => model.open.contains_key(name) || model.open.len() == TRANSACTIONS_MAX,
-        Said::Subscribe { id, .. } => {
-            model.live.contains_key(id) || model.live.len() == SUBSCRIPTIONS_MAX
-        }
-        Said::Unsubscribe { id } => !model.live.contains_key(id),
+        Said::Subscribe {
+            id, is_elsewhere, ..
+        } => !model.has_place(*id, *is_elsewhere),
         Said::Ack {
             key,
             position,

@@ -7,27 +7,27 @@ use bytes::Bytes;
 use super::{
     super::{
         Limits, Version,
-        server::{Close, Config, Event, Session, SubscriptionKey, Ticket},
+        server::{Close, Config, Event, Session, Ticket},
     },
     secs,
 };
 
-const CONNECT_12: &str = "CONNECT\naccept-version:1.2\n\n\0";
+pub(super) const CONNECT_12: &str = "CONNECT\naccept-version:1.2\n\n\0";
 
 /// A session and all that it has said so far.
-struct Subject {
-    session: Session,
+pub(super) struct Subject {
+    pub(super) session: Session,
     now: Duration,
-    said: String,
+    pub(super) said: String,
     close: Option<Close>,
 }
 
 impl Subject {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Subject::with(Config::default())
     }
 
-    fn with(config: Config) -> Self {
+    pub(super) fn with(config: Config) -> Self {
         let session = Session::new(Arc::new(config), "s1".to_owned(), Duration::ZERO);
         Subject {
             session,
@@ -38,20 +38,20 @@ impl Subject {
     }
 
     /// A session that is open in a version.
-    fn connected(version: &str) -> Self {
+    pub(super) fn connected(version: &str) -> Self {
         let mut subject = Subject::new();
         subject.input(&format!("CONNECT\naccept-version:{version}\n\n\0"));
         subject.said.clear();
         subject
     }
 
-    fn input(&mut self, octets: &str) -> Vec<Event> {
+    pub(super) fn input(&mut self, octets: &str) -> Vec<Event> {
         self.session
             .handle_input(Bytes::copy_from_slice(octets.as_bytes()), self.now);
         self.drain()
     }
 
-    fn drain(&mut self) -> Vec<Event> {
+    pub(super) fn drain(&mut self) -> Vec<Event> {
         let events = std::iter::from_fn(|| self.session.poll_event(self.now)).collect();
         while let Some(octets) = self.session.poll_transmit(self.now) {
             self.said.push_str(str::from_utf8(&octets).unwrap());
@@ -62,12 +62,12 @@ impl Subject {
         events
     }
 
-    fn accept(&mut self, ticket: Ticket) {
+    pub(super) fn accept(&mut self, ticket: Ticket) {
         self.session.accept(ticket);
         self.drain();
     }
 
-    fn pass_over(&mut self, ticket: Ticket) {
+    pub(super) fn pass_over(&mut self, ticket: Ticket) {
         self.session.pass_over(ticket);
         self.drain();
     }
@@ -83,7 +83,7 @@ impl Subject {
         self.drain();
     }
 
-    fn said(&mut self) -> String {
+    pub(super) fn said(&mut self) -> String {
         std::mem::take(&mut self.said).replace('\0', "^")
     }
 
@@ -92,12 +92,12 @@ impl Subject {
     }
 }
 
-fn sends(receipts: &[&str]) -> String {
+pub(super) fn sends(receipts: &[&str]) -> String {
     let send = |receipt: &&str| format!("SEND\ndestination:/d\nreceipt:{receipt}\n\nx\0");
     receipts.iter().map(send).collect()
 }
 
-fn tickets(events: &[Event]) -> Vec<Ticket> {
+pub(super) fn tickets(events: &[Event]) -> Vec<Ticket> {
     let ticket = |event: &Event| match event {
         Event::Send { ticket, .. } | Event::Subscribe { ticket, .. } => Some(*ticket),
         _ => None,
@@ -105,7 +105,7 @@ fn tickets(events: &[Event]) -> Vec<Ticket> {
     events.iter().filter_map(ticket).collect()
 }
 
-fn receipt(id: &str) -> String {
+pub(super) fn receipt(id: &str) -> String {
     format!("RECEIPT\nreceipt-id:{id}\n\n^")
 }
 
@@ -268,22 +268,17 @@ fn what_a_session_cannot_take_ends_it_with_an_error() {
         (
             Some("1.2"),
             "SUBSCRIBE\nid:1\ndestination:/d\n\n\0SUBSCRIBE\nid:1\ndestination:/e\n\n\0",
-            &["subscription in use"],
+            &["subscription in use", "another destination"],
         ),
         (
             Some("1.0"),
-            "SUBSCRIBE\ndestination:/d\n\n\0SUBSCRIBE\ndestination:/d\n\n\0",
-            &["subscription in use"],
+            "SUBSCRIBE\nid:1\ndestination:/d\n\n\0SUBSCRIBE\nid:1\ndestination:/e\n\n\0",
+            &["subscription in use", "another destination"],
         ),
         (
             Some("1.0"),
             "SUBSCRIBE\nid:a\rb\ndestination:/d\n\n\0",
             &["bad subscription id"],
-        ),
-        (
-            Some("1.2"),
-            "UNSUBSCRIBE\nid:1\nreceipt:u\n\n\0",
-            &["no such subscription", "receipt-id:u\n"],
         ),
         (
             Some("1.2"),
@@ -363,97 +358,6 @@ fn what_a_session_cannot_take_ends_it_with_an_error() {
         }
         assert!(error.contains("\ncontent-type:text/plain\n"), "{error}");
     }
-}
-
-#[test]
-fn subscriptions_are_bounded_and_delivered_to_until_they_end() {
-    let mut subject = Subject::with(Config {
-        subscriptions_max: 2,
-        ..Config::default()
-    });
-    subject.input(CONNECT_12);
-    let events = subject.input(
-        "SUBSCRIBE\nid:a\\cb\ndestination:/d\nreceipt:1\n\n\0SUBSCRIBE\nid:2\ndestination:/d\n\n\0",
-    );
-    let keys: Vec<SubscriptionKey> = events
-        .iter()
-        .filter_map(|event| match event {
-            Event::Subscribe { subscription, .. } => Some(*subscription),
-            _ => None,
-        })
-        .collect();
-    let head = subject
-        .session
-        .deliver(keys[0], 0, b"rest", secs(1))
-        .map(|parts| parts.concat());
-    assert_eq!(
-        head.as_deref(),
-        Some(&b"MESSAGE\nsubscription:a\\cb\nrest"[..])
-    );
-    subject.said.clear();
-    subject.accept(tickets(&events)[0]);
-    assert_eq!(subject.said(), receipt("1"));
-    let events = subject.input("UNSUBSCRIBE\nid:a\\cb\nreceipt:2\n\n\0");
-    assert_eq!(
-        events,
-        [Event::Unsubscribe {
-            subscription: keys[0]
-        }]
-    );
-    assert_eq!(subject.said(), receipt("2"));
-    assert_eq!(subject.session.deliver(keys[0], 0, b"rest", secs(1)), None);
-    assert!(
-        subject
-            .session
-            .deliver(keys[1], 0, b"rest", secs(1))
-            .is_some()
-    );
-    let again = "SUBSCRIBE\nid:a\\cb\ndestination:/d\n\n\0";
-    assert!(matches!(
-        subject.input(again)[..],
-        [Event::Subscribe { subscription, .. }] if subscription != keys[0]
-    ));
-    assert!(
-        subject
-            .input("SUBSCRIBE\nid:3\ndestination:/d\n\n\0")
-            .is_empty()
-    );
-    assert!(subject.said().contains("too many subscriptions"));
-    assert_eq!(subject.session.deliver(keys[1], 0, b"rest", secs(1)), None);
-}
-
-#[test]
-fn in_1_0_a_subscription_without_id_is_known_by_its_destination() {
-    let mut subject = Subject::connected("1.0");
-    let events = subject.input("SUBSCRIBE\ndestination: /d \n\n\0");
-    let [
-        Event::Subscribe {
-            subscription,
-            destination,
-            ..
-        },
-    ] = &events[..]
-    else {
-        panic!()
-    };
-    assert_eq!(destination, "/d");
-    let parts = subject.session.deliver(*subscription, 0, b"rest", secs(1));
-    assert_eq!(
-        parts.map(|parts| parts.concat()).as_deref(),
-        Some(&b"MESSAGE\nrest"[..])
-    );
-    let events = subject.input("SUBSCRIBE\ndestination:/d\nid:/d\n\n\0");
-    assert!(
-        matches!(events[..], [Event::Subscribe { .. }]),
-        "an id is no destination"
-    );
-    let events = subject.input("UNSUBSCRIBE\ndestination:/d\n\n\0");
-    assert_eq!(
-        events,
-        [Event::Unsubscribe {
-            subscription: *subscription
-        }]
-    );
 }
 
 #[test]
