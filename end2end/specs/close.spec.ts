@@ -7,7 +7,7 @@ const connect = "CONNECT\naccept-version:1.2\nheart-beat:0,0\n\n\0";
 
 for (const path of ["/ws/chat", "/ws/chat/websocket", "/ws/chat/000/closing/websocket"]) {
   test(`a browser that closes ${path} is answered`, async ({ server, page }) => {
-    await page.goto(`${server.address}/healthz`);
+    await page.goto(`${server.address}/chat/room`);
     for (const say of [false, true]) {
       for (const [code, reason] of [[1000, "안녕"], [1000, ""], [3000, "3000"], [4999, ""], [undefined, ""]] as const) {
         const closed = await page.evaluate(

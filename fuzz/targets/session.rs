@@ -85,7 +85,7 @@ impl Driver {
                 Event::Unsubscribe { subscription } => {
                     assert_eq!(self.session.window(subscription), 0);
                 }
-                Event::Connected | Event::Disconnect => {}
+                Event::Connected { .. } | Event::Disconnect => {}
             }
         }
         while let Some(octets) = self.session.poll_transmit(self.now) {

@@ -19,12 +19,11 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
-use uuid::Uuid;
 
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::connection::{self, Hub, Transport};
-use crate::guest::Guests;
+use crate::guest::{Guests, Visitor};
 use crate::origin::Caller;
 use crate::problem::Problem;
 use crate::sockjs::{Endpoint, Service, Settings, Visit};
@@ -175,9 +174,9 @@ impl Service for Stomp {
     fn run<T: Transport + Send + Unpin + 'static>(
         self,
         transport: T,
-        guest: Option<Uuid>,
+        visitor: Visitor,
     ) -> impl Future<Output = ()> + Send + 'static {
-        connection::run(transport, self.chat, self.hub, guest)
+        connection::run(transport, self.chat, self.hub, visitor)
     }
 }
 

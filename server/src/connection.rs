@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
+use shared::stomp::Headers;
 use shared::stomp::server::{Event, Session, Ticket};
 use tokio::time::Sleep;
 use uuid::Uuid;
@@ -25,6 +26,7 @@ use self::cursor::{Page, Subscriptions};
 pub(crate) use self::hub::{Hub, Settings};
 use crate::chat::plain::Reader;
 use crate::chat::{About, Chat, Checked, Refusal};
+use crate::guest::Visitor;
 use crate::log::tail::lock;
 use crate::log::{Done, Origin, Outcome, Signal};
 
@@ -33,6 +35,9 @@ const FILL_BYTES: usize = 128 << 10;
 
 /// How long a close frame may take to be written and answered.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The header of CONNECT and CONNECTED by which a guest is told without a cookie.
+const GUEST: &str = "x-guest";
 
 /// How many payloads and fills one wake-up handles before other tasks get a turn.
 const ROUNDS_MAX: usize = 16;
@@ -116,6 +121,7 @@ struct Connection<T> {
     session: Session,
     chat: Arc<Chat>,
     hub: Arc<Hub>,
+    visitor: Visitor,
     origin: Origin,
     mailbox: Arc<Mailbox>,
     subscriptions: Subscriptions,
@@ -128,12 +134,12 @@ struct Connection<T> {
     closing_until: Option<Instant>,
 }
 
-/// Drives one session until its end. `guest` is the browser's; `None` for a program.
+/// Drives one session until its end.
 pub(crate) async fn run<T: Transport + Unpin + 'static>(
     transport: T,
     chat: Arc<Chat>,
     hub: Arc<Hub>,
-    guest: Option<Uuid>,
+    visitor: Visitor,
 ) {
     let mailbox = Arc::new(Mailbox::default());
     let Some(number) = hub.join(&mailbox.signal) else {
@@ -151,8 +157,9 @@ pub(crate) async fn run<T: Transport + Unpin + 'static>(
         session: Session::new(Arc::clone(&settings.stomp), id, hub.since_start(now)),
         origin: Origin {
             session: number,
-            guest,
+            guest: visitor.guest(),
         },
+        visitor,
         subscriptions: {
             let signal = Arc::clone(&mailbox.signal);
             let reader = Arc::new(Reader::new(signal, settings.slow_reader_bytes_max));
@@ -324,10 +331,12 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
 
     fn handle(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Connected | Event::Disconnect => {}
+            Event::Connected { headers } => self.introduce(&headers),
+            Event::Disconnect => {}
             Event::Subscribe {
                 ticket,
                 subscription,
+                replaced,
                 destination,
                 headers,
             } => {
@@ -339,7 +348,6 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                     &destination,
                     &headers,
                 ) {
-                replaced,
                     Ok(()) => session.accept(ticket),
                     Err(refused) => session.fail(Some(ticket), refused.message, &refused.detail),
                 }
@@ -358,6 +366,20 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                 let checked = self.chat.check_transaction(self.origin, sends);
                 self.hold(ticket, checked, now);
             }
+        }
+    }
+
+    /// Takes the guest that a client shows where its handshake brought no cookie, and tells the client
+    /// which guest it is: some browsers keep no cookies, and have it back from the page.
+    fn introduce(&mut self, connect: &Headers) {
+        if matches!(self.visitor, Visitor::Known(_)) {
+            return;
+        }
+        let guests = self.hub.guests();
+        let shown = connect.get(GUEST).and_then(|signed| guests.read(signed));
+        self.origin.guest = shown.or(self.origin.guest);
+        if let Some(guest) = self.origin.guest {
+            self.session.introduce(GUEST, &guests.sign(guest));
         }
     }
 

@@ -1,4 +1,5 @@
-//! Who a browser is: the guest's signed cookie (contract, section 3).
+//! Who a browser is: the guest's signed cookie, or the same words in `x-guest` where a browser keeps no
+//! cookies (docs/wire.md, "Names").
 
 use std::path::Path;
 
@@ -6,6 +7,7 @@ use axum::http::header::SET_COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::IntoResponse as _;
 use axum_extra::extract::cookie::{Cookie, Key, SameSite, SignedCookieJar};
+use cookie::CookieJar;
 use uuid::Uuid;
 
 use crate::data_dir;
@@ -24,6 +26,28 @@ pub(crate) struct Visit {
     pub(crate) known: Option<Uuid>,
     /// The guest to introduce by `Set-Cookie` where there is no valid cookie.
     pub(crate) new: Uuid,
+}
+
+/// Whose a connection is, as far as its handshake tells.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Visitor {
+    /// The guest's of a valid cookie.
+    Known(Uuid),
+    /// A browser's that brought none: a new guest's.
+    New(Uuid),
+    /// No browser's.
+    #[default]
+    Program,
+}
+
+impl Visitor {
+    /// The guest, if it is anybody's.
+    pub(crate) fn guest(self) -> Option<Uuid> {
+        match self {
+            Visitor::Known(guest) | Visitor::New(guest) => Some(guest),
+            Visitor::Program => None,
+        }
+    }
 }
 
 impl Guests {
@@ -75,5 +99,20 @@ impl Guests {
         let response = jar.into_response();
         let set = response.headers().get(SET_COOKIE);
         set.expect("a cookie was added").clone()
+    }
+
+    /// The signed id of a guest: what their cookie holds, for who keeps it by other means.
+    pub(crate) fn sign(&self, guest: Uuid) -> String {
+        let mut jar = CookieJar::new();
+        jar.signed_mut(&self.key).add((COOKIE, guest.to_string()));
+        let signed = jar.get(COOKIE);
+        signed.expect("it was added").value().to_owned()
+    }
+
+    /// Reads what [`Guests::sign`] gave; `None` when it is nothing such.
+    pub(crate) fn read(&self, signed: &str) -> Option<Uuid> {
+        let cookie = Cookie::new(COOKIE, signed.to_owned());
+        let cookie = CookieJar::new().signed(&self.key).verify(cookie)?;
+        Uuid::try_parse(cookie.value()).ok()
     }
 }

@@ -78,7 +78,7 @@ pub async fn serve(
     })
     .await
     .map_err(|error| StartError(error.to_string()))??;
-    let hub = Arc::new(Hub::new(settings(&config)));
+    let hub = Arc::new(Hub::new(settings(&config), guests.clone()));
     let announcer = tokio::spawn(announce(Arc::clone(&board)));
     let chat = Arc::new(Chat {
         log: Arc::clone(&log) as Arc<dyn log::Log>,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use shared::stomp::server::Config as StompConfig;
 
+use crate::guest::Guests;
 use crate::log::tail::lock;
 use crate::log::{SessionNumber, Signal};
 
@@ -29,6 +30,7 @@ pub(crate) struct Settings {
 /// The open connections.
 pub(crate) struct Hub {
     settings: Settings,
+    guests: Guests,
     start: Instant,
     next: AtomicU64,
     open: Mutex<HashMap<SessionNumber, Arc<Signal>>>,
@@ -38,9 +40,10 @@ pub(crate) struct Hub {
 
 impl Hub {
     /// Makes a hub without connections.
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, guests: Guests) -> Self {
         Hub {
             settings,
+            guests,
             start: Instant::now(),
             next: AtomicU64::new(1),
             open: Mutex::default(),
@@ -52,6 +55,11 @@ impl Hub {
     /// What every connection goes by.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Who signs guests' names.
+    pub(super) fn guests(&self) -> &Guests {
+        &self.guests
     }
 
     /// The STOMP sessions' clock.

@@ -28,6 +28,7 @@ use self::receiver::{Callback, Form, Receiver};
 use self::session::{Attached, Refused, Sessions};
 use self::websocket::Framed;
 use crate::connection::Transport;
+use crate::guest::Visitor;
 use crate::origin::Caller;
 use crate::problem::Problem;
 use crate::{body, ws};
@@ -67,16 +68,23 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    /// The guest of a new session, and the cookie to set. Whoever brings neither a cookie nor an
-    /// origin is no browser.
-    fn begin(self, headers: &HeaderMap) -> (Option<Uuid>, Option<HeaderValue>) {
-        match self.new {
-            Some((guest, cookie)) if headers.contains_key(header::ORIGIN) => {
-                (Some(guest), Some(cookie))
+    /// Whose a new session is, and the cookie to set.
+    fn begin(self, headers: &HeaderMap) -> (Visitor, Option<HeaderValue>) {
+        match (self.known, self.new) {
+            (Some(guest), _) => (Visitor::Known(guest), None),
+            (None, Some((guest, cookie))) if is_browser(headers) => {
+                (Visitor::New(guest), Some(cookie))
             }
-            _ => (self.known, None),
+            _ => (Visitor::Program, None),
         }
     }
+}
+
+/// Whether a browser asks. It sends no `Origin` with a GET of its own origin, `Sec-Fetch-Site` (unlike
+/// the other `Sec-Fetch` headers, which programs send too) over TLS alone, else `Referer`.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let marks = ["origin", "sec-fetch-site", "referer"];
+    marks.iter().any(|mark| headers.contains_key(*mark))
 }
 
 /// What sessions are for.
@@ -88,7 +96,7 @@ pub(crate) trait Service: Clone + Send + Sync + 'static {
     fn run<T: Transport + Send + Unpin + 'static>(
         self,
         transport: T,
-        guest: Option<Uuid>,
+        visitor: Visitor,
     ) -> impl Future<Output = ()> + Send + 'static;
 }
 
@@ -368,11 +376,11 @@ impl<S: Service> Endpoint<S> {
             return StatusCode::NOT_FOUND.into_response();
         }
         let visit = self.service.visit(caller, request.headers());
-        let (guest, cookie) = visit.begin(request.headers());
+        let (visitor, cookie) = visit.begin(request.headers());
         let service = self.service.clone();
         let bytes_max = self.settings.payload_bytes_max;
         let upgraded = ws::upgrade(&mut request, bytes_max, move |socket| {
-            service.run(make(socket), guest)
+            service.run(make(socket), visitor)
         });
         match upgraded {
             Ok(mut response) => {
@@ -420,9 +428,9 @@ impl<S: Service> Endpoint<S> {
         let known = visit.known;
         let mut cookie = None;
         let opened = self.sessions.open(id, caller.address, known, |link| {
-            let guest;
-            (guest, cookie) = visit.begin(request.headers());
-            self.service.clone().run(link, guest)
+            let visitor;
+            (visitor, cookie) = visit.begin(request.headers());
+            self.service.clone().run(link, visitor)
         });
         let Some(session) = opened else {
             return too_many(TOO_MANY_SESSIONS);

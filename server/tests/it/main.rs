@@ -7,18 +7,19 @@
 
 mod again;
 mod broker;
+mod close;
 mod data_dir;
 mod exchange;
-mod close;
+mod guest;
 mod hostile;
 mod http;
+mod json;
 mod kill;
 mod limits;
-mod json;
 mod link;
 mod process;
 mod room_log;
+mod silence;
 mod sockjs;
 mod stomp;
-mod silence;
 mod support;

@@ -22,7 +22,7 @@ pub struct Config {
     pub heart_beat: HeartBeat,
     /// How large the server's frames may be.
     pub limits: Limits,
-    /// More headers for CONNECT, such as `login`; one that holds a line end is left out.
+    /// More headers for CONNECT, such as `login` or our server's `x-guest`; one that holds a line end is left out.
     pub headers: Vec<(String, String)>,
     /// How long the server may take to answer CONNECT.
     pub connect_timeout: Duration,
@@ -47,10 +47,8 @@ pub enum Event {
     Connected {
         /// The version that was agreed on.
         version: Version,
-        /// The `session` header.
-        session: Option<String>,
-        /// The `server` header.
-        server: Option<String>,
+        /// All headers of CONNECTED.
+        headers: Headers,
     },
     /// A message of a subscription.
     Message {
@@ -330,7 +328,7 @@ impl Client {
     fn handle_frame(&mut self, frame: Frame, now: Duration) -> Result<(), Lost> {
         let connecting = matches!(self.phase, Phase::Connecting { .. });
         match frame.command {
-            Command::Connected if connecting => self.handle_connected(&frame.headers, now),
+            Command::Connected if connecting => self.handle_connected(frame.headers, now),
             Command::Error => {
                 self.events.push_back(Event::Error {
                     message: frame.headers.get("message").unwrap_or_default().to_owned(),
@@ -373,7 +371,7 @@ impl Client {
         }
     }
 
-    fn handle_connected(&mut self, headers: &Headers, now: Duration) -> Result<(), Lost> {
+    fn handle_connected(&mut self, headers: Headers, now: Duration) -> Result<(), Lost> {
         let version = match headers.get("version") {
             None => Version::V10,
             Some(text) => Version::parse(text)
@@ -390,13 +388,7 @@ impl Client {
         for frame in std::mem::take(&mut self.waiting) {
             self.transmit(&frame, version);
         }
-        let header = |name| headers.get(name).map(str::to_owned);
-        let (session, server) = (header("session"), header("server"));
-        self.events.push_back(Event::Connected {
-            version,
-            session,
-            server,
-        });
+        self.events.push_back(Event::Connected { version, headers });
         Ok(())
     }
 

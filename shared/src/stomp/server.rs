@@ -71,8 +71,11 @@ impl Default for Config {
 /// What a client's frame asks of the driver.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
-    /// The session is open; CONNECTED has been queued.
-    Connected,
+    /// The session is open, and CONNECTED is the next to go out; see [`Session::introduce`].
+    Connected {
+        /// The headers of CONNECT.
+        headers: Headers,
+    },
     /// The client subscribes. The subscription lives from now on; say with [`Session::identify`] how
     /// its messages are known, and answer with [`Session::accept`] or [`Session::fail`].
     Subscribe {
@@ -80,12 +83,12 @@ pub enum Event {
         ticket: Ticket,
         /// What to [`Session::deliver`] to.
         subscription: SubscriptionKey,
-        /// The `destination` header.
-        destination: String,
-        /// All headers.
         /// The subscription of the same id and destination that it begins anew: it has ended, and what
         /// of it was not acknowledged will not be.
         replaced: Option<SubscriptionKey>,
+        /// The `destination` header.
+        destination: String,
+        /// All headers.
         headers: Headers,
     },
     /// The client ended a subscription: what of it was not acknowledged will not be. The session has
@@ -240,6 +243,8 @@ pub struct Session {
     ticket_next: u64,
     /// What [`Session::poll_event`] gives before it reads on.
     events: VecDeque<Event>,
+    /// CONNECTED, until it goes out, before all else.
+    connected: Option<Box<Frame>>,
     transmits: VecDeque<Bytes>,
     /// How the session ends once what was asked before is answered. No input is read any more.
     ending: Option<Ending>,
@@ -273,6 +278,7 @@ impl Session {
             receipts: Receipts::default(),
             ticket_next: 0,
             events: VecDeque::new(),
+            connected: None,
             transmits: VecDeque::new(),
             ending: None,
             is_over: false,
@@ -316,6 +322,13 @@ impl Session {
                 4500,
                 &format!("heart-beat lost: nothing came for {seconds} s"),
             );
+        }
+    }
+
+    /// Adds a header to CONNECTED, as long as that has not gone out.
+    pub fn introduce(&mut self, name: &str, value: &str) {
+        if let Some(connected) = &mut self.connected {
+            connected.headers.push(name, value);
         }
     }
 
@@ -465,6 +478,9 @@ impl Session {
 
     /// Gives the octets to send next: one whole frame, or the line feed of a heart-beat that is due.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Bytes> {
+        if let Some(connected) = self.connected.take() {
+            self.transmits.push_front(self.encoded(&connected));
+        }
         let octets = self.transmits.pop_front().or_else(|| {
             self.pulse
                 .is_beat_due(now)
@@ -476,7 +492,7 @@ impl Session {
 
     /// Tells, once, to close the transport after all transmits; the session is over.
     pub fn poll_close(&mut self) -> Option<Close> {
-        if self.transmits.is_empty() {
+        if self.connected.is_none() && self.transmits.is_empty() {
             self.close.take()
         } else {
             None
@@ -526,10 +542,14 @@ impl Session {
     }
 
     fn transmit(&mut self, frame: &Frame) {
+        self.transmits.push_back(self.encoded(frame));
+    }
+
+    fn encoded(&self, frame: &Frame) -> Bytes {
         let mut octets = Vec::with_capacity(128 + frame.body.len());
         // Before the version is known nothing was unescaped, so that nothing must be escaped.
         encode(frame, self.version.unwrap_or(Version::V10), &mut octets);
-        self.transmits.push_back(octets.into());
+        octets.into()
     }
 
     /// There is one for nearly every frame: its octets are written with no [`Frame`] in between.

@@ -22,11 +22,11 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
-use uuid::Uuid;
 
 use self::exchange::Exchange;
 use super::{Endpoint, Service, Settings, Visit};
 use crate::connection::{Input, Transport};
+use crate::guest::Visitor;
 use crate::origin::Caller;
 
 /// What a session of the test server is for.
@@ -43,7 +43,7 @@ impl Service for Kind {
         Visit::default()
     }
 
-    async fn run<T: Transport + Send + Unpin + 'static>(self, mut transport: T, _: Option<Uuid>) {
+    async fn run<T: Transport + Send + Unpin + 'static>(self, mut transport: T, _: Visitor) {
         if matches!(self, Kind::Close) {
             transport.close(3000, "Go away!");
         }

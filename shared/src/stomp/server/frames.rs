@@ -105,8 +105,10 @@ impl Session {
             .with_header("heart-beat", &ours.to_string())
             .with_header("session", &self.id)
             .with_header("server", &self.config.server);
-        self.transmit(&connected);
-        Ok(Event::Connected)
+        self.connected = Some(Box::new(connected));
+        Ok(Event::Connected {
+            headers: frame.headers,
+        })
     }
 
     /// What this side offers, and what that comes to with the client's offer.
@@ -332,9 +334,9 @@ impl Session {
         Ok(Event::Subscribe {
             ticket,
             subscription,
+            replaced,
             destination,
             headers: frame.headers,
-            replaced,
         })
     }
 

@@ -36,7 +36,7 @@ fn a_whole_conversation_however_the_wire_cuts_it() {
             .subscribe("a:1\\", "/topic/x", &[("receipt", "s")]);
         pair.settle();
         let [
-            server::Event::Connected,
+            server::Event::Connected { .. },
             server::Event::Subscribe { subscription, .. },
         ] = pair.server_events[..]
         else {
@@ -395,6 +395,32 @@ fn connect_carries_what_is_configured() {
         connect.escape_ascii().to_string(),
         "CONNECT\\naccept-version:1.0,1.1,1.2\\nhost:chat:8080\\nheart-beat:10000,10000\\nlogin:a\\n\\n\\x00"
     );
+}
+
+#[test]
+fn the_driver_reads_connect_and_adds_to_connected() {
+    let config = client::Config {
+        headers: vec![("x-guest".to_owned(), "a+b/c=".to_owned())],
+        ..client::Config::default()
+    };
+    let mut pair = Pair::new(server::Config::default(), config);
+    let connect = pair.client.poll_transmit(pair.now).unwrap();
+    pair.server.handle_input(connect, pair.now);
+    let Some(server::Event::Connected { headers }) = pair.server.poll_event(pair.now) else {
+        panic!()
+    };
+    assert_eq!(headers.get("x-guest"), Some("a+b/c="));
+    pair.server.introduce("x-guest", "d=");
+    pair.settle();
+    let [client::Event::Connected { headers, .. }] = &pair.client_events[..] else {
+        panic!("{:?}", pair.client_events)
+    };
+    assert_eq!(headers.get("x-guest"), Some("d="));
+    assert_eq!(headers.get("session"), Some("s1"));
+    // It is late for more, and nothing happens.
+    pair.server.introduce("x-guest", "e=");
+    pair.settle();
+    assert_eq!(pair.client_events.len(), 1);
 }
 
 #[test]

@@ -344,7 +344,8 @@ impl Subject {
             Bytes::from_static(b"CONNECT\naccept-version:1.2\n\n\0"),
             NOW,
         );
-        assert_eq!(session.poll_event(NOW), Some(Event::Connected));
+        let event = session.poll_event(NOW);
+        assert!(matches!(event, Some(Event::Connected { .. })));
         assert!(session.poll_transmit(NOW).is_some());
         Subject {
             session,
@@ -387,7 +388,7 @@ impl Subject {
                     is_nack,
                 } => Told::Settled(subscription.number(), positions, is_nack),
                 Event::Disconnect => Told::Disconnect,
-                Event::Connected => panic!("connected twice"),
+                Event::Connected { .. } => panic!("connected twice"),
             };
             self.told.push(told);
         }
