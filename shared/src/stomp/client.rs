@@ -59,6 +59,8 @@ pub enum Event {
         /// The body, a slice of the input where it came in one piece.
         body: Bytes,
     },
+    /// The server has answered [`Client::ask`].
+    Alive,
     /// The server has dealt with the frame that asked.
     Receipt {
         /// The `receipt` that the frame asked with.
@@ -83,7 +85,8 @@ pub enum Event {
 /// Why a client gives up a session.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Lost {
-    /// The server was silent for three times the agreed interval.
+    /// The server was silent for three times the agreed interval, or did not answer
+    /// [`Client::ask`].
     #[error("the server's heart-beat was lost")]
     Silence,
     /// CONNECTED did not come in time.
@@ -112,6 +115,9 @@ pub struct Client {
     waiting: Vec<Frame>,
     /// The `receipt` of the DISCONNECT that was sent.
     goodbye: Option<String>,
+    asked_at: Option<Duration>,
+    /// A timer came late, and nothing was heard since.
+    is_late: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -145,6 +151,8 @@ impl Client {
             transmits: VecDeque::new(),
             waiting: Vec::new(),
             goodbye: None,
+            asked_at: None,
+            is_late: false,
         };
         client.transmit(&connect, Version::V10);
         client
@@ -154,6 +162,10 @@ impl Client {
     /// transmits that follow.
     pub fn handle_input(&mut self, payload: Bytes, now: Duration) {
         self.pulse.heard(now);
+        self.is_late = false;
+        if self.asked_at.is_some_and(|at| now > at + UNREAD_MAX) {
+            self.answered();
+        }
         self.decoder.push(payload);
         while self.phase != Phase::Over {
             match self.decoder.poll() {
@@ -169,21 +181,43 @@ impl Client {
         }
     }
 
-    /// Does what is due: gives up when CONNECTED or the server's heart-beat did not come.
+    /// Does what is due: gives up when CONNECTED, the server's heart-beat or its answer did not come.
     ///
     /// A call that comes more than two seconds after [`Client::poll_timeout`] shows that nothing
-    /// could run meanwhile (a hidden page, a sleeping machine): the server's silence begins anew.
+    /// could run meanwhile (a hidden page, a sleeping machine). What the server said may lie there
+    /// unread, and the connection may be long gone: so the first such call in a silence asks.
     pub fn handle_timeout(&mut self, now: Duration) {
-        if self.poll_timeout().is_some_and(|due| now > due + LATE_MIN) {
-            self.pulse.heard(now);
+        let is_late = self.poll_timeout().is_some_and(|due| now > due + LATE_MIN);
+        if is_late && !self.is_late {
+            self.is_late = true;
             if let Phase::Connecting { by } = &mut self.phase {
-                *by = now + self.config.connect_timeout;
+                *by = (*by).max(now + ANSWER_WITHIN);
             }
+            self.asked_at = None;
+            self.ask(now);
         }
         match self.phase {
             Phase::Connecting { by } if by <= now => self.lose(Lost::NoConnected),
-            Phase::Connected(_) if self.pulse.lost_after(now).is_some() => self.lose(Lost::Silence),
+            Phase::Connected(_) if self.lost_at().is_some_and(|at| at <= now) => {
+                self.lose(Lost::Silence);
+            }
             _ => {}
+        }
+    }
+
+    /// Asks the server, once connected, for a sign of life: [`Event::Alive`] tells that it came;
+    /// where it does not within three seconds, the session is over.
+    ///
+    /// STOMP has no heart-beat that must be answered, so this is a transaction of nothing, whose
+    /// ABORT asks for a RECEIPT. Since that may have to wait for those of earlier frames (on disk),
+    /// anything else answers as well, if it comes too late to have lain here unread.
+    pub fn ask(&mut self, now: Duration) {
+        let may_ask = self.asked_at.is_none() && self.goodbye.is_none();
+        if may_ask && matches!(self.phase, Phase::Connected(_)) {
+            self.asked_at = Some(now);
+            self.begin(ASK);
+            let abort = Frame::new(Command::Abort).with_header("transaction", ASK);
+            self.submit(abort.with_header("receipt", ASK));
         }
     }
 
@@ -304,8 +338,25 @@ impl Client {
     pub fn poll_timeout(&self) -> Option<Duration> {
         match self.phase {
             Phase::Connecting { by } => Some(by),
-            Phase::Connected(_) => self.pulse.timeout(),
+            Phase::Connected(_) => [self.pulse.beat_at(), self.lost_at()]
+                .into_iter()
+                .flatten()
+                .min(),
             Phase::Over => None,
+        }
+    }
+
+    /// When the server is lost if nothing comes.
+    fn lost_at(&self) -> Option<Duration> {
+        match self.asked_at {
+            Some(at) => Some(at + ANSWER_WITHIN),
+            None => self.pulse.lost_at(),
+        }
+    }
+
+    fn answered(&mut self) {
+        if self.asked_at.take().is_some() {
+            self.events.push_back(Event::Alive);
         }
     }
 
@@ -358,6 +409,10 @@ impl Client {
                     .get("receipt-id")
                     .unwrap_or_default()
                     .to_owned();
+                if id == ASK {
+                    self.answered();
+                    return Ok(());
+                }
                 let is_goodbye = self.goodbye.as_ref() == Some(&id);
                 self.events.push_back(Event::Receipt { id });
                 if is_goodbye {
@@ -400,6 +455,7 @@ impl Client {
     fn over(&mut self) {
         self.phase = Phase::Over;
         self.pulse.stop();
+        self.asked_at = None;
         self.transmits.clear();
         self.waiting.clear();
     }
@@ -407,6 +463,15 @@ impl Client {
 
 /// How much later than asked a timer shows that nothing could run meanwhile.
 const LATE_MIN: Duration = Duration::from_secs(2);
+
+/// How long the server may take to answer [`Client::ask`].
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// For how long after something was asked there may come what was said before.
+const UNREAD_MAX: Duration = Duration::from_millis(300);
+
+/// The transaction and the receipt of [`Client::ask`].
+const ASK: &str = "sign-of-life";
 
 /// After how many agreed intervals of silence the server is lost.
 const SILENCE_FACTOR: u32 = 3;

@@ -156,8 +156,12 @@ impl Pulse {
 
     /// When a heart-beat is due or the other side is lost.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        let lost_at = self.silence_max.map(|max| self.heard_at + max);
-        [self.beat_at(), lost_at].into_iter().flatten().min()
+        [self.beat_at(), self.lost_at()].into_iter().flatten().min()
+    }
+
+    /// When the other side is lost.
+    pub(super) fn lost_at(&self) -> Option<Duration> {
+        self.silence_max.map(|max| self.heard_at + max)
     }
 
     /// When to ping: half-way to the end of a silence of the other side, and wherever either side has
@@ -170,7 +174,8 @@ impl Pulse {
         Some(unheard.min(unsent))
     }
 
-    fn beat_at(&self) -> Option<Duration> {
+    /// When a heart-beat is due.
+    pub(super) fn beat_at(&self) -> Option<Duration> {
         self.send.map(|interval| self.sent_at + interval)
     }
 }

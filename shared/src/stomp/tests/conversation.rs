@@ -216,40 +216,130 @@ fn a_page_whose_timers_are_held_back_keeps_its_session() {
         pair.settle();
     }
     assert_eq!(pair.close, None);
-    assert!(matches!(
-        pair.client_events[..],
-        [client::Event::Connected { .. }]
-    ));
+    let (first, rest) = pair.client_events.split_first().unwrap();
+    assert!(matches!(first, client::Event::Connected { .. }));
+    assert!(
+        rest.iter().all(|event| *event == client::Event::Alive),
+        "a late timer asks, and is answered"
+    );
     assert!(
         pair.beats[0] >= 50,
         "a due heart-beat goes out when octets come in"
     );
 }
 
-#[test]
-fn a_client_that_slept_watches_anew_but_watches() {
+/// What happens to a client that has asked at second 5, which hears these at these milliseconds.
+fn asked(heard: &[(u64, &str)]) -> Vec<client::Event> {
     let mut client = client_after("CONNECTED\nversion:1.2\nheart-beat:10000,10000\n\n\0");
-    client.handle_timeout(secs(300));
-    assert!(matches!(
-        client.poll_event(),
-        Some(client::Event::Connected { .. })
-    ));
-    assert_eq!(client.poll_event(), None, "a late timer proves nothing");
-    client.poll_transmit(secs(0));
-    while client.poll_transmit(secs(300)).is_some() {}
-    for seconds in [310, 320] {
-        client.handle_timeout(secs(seconds));
-        while client.poll_transmit(secs(seconds)).is_some() {}
+    client.poll_event();
+    client.ask(secs(5));
+    client.ask(secs(6));
+    let mut heard = heard.iter().peekable();
+    let end = secs(9);
+    loop {
+        while client.poll_transmit(secs(5)).is_some() {}
+        let due = client.poll_timeout().filter(|due| *due <= end);
+        let next = heard.peek().map(|(at, _)| Duration::from_millis(*at));
+        match (next, due) {
+            (Some(at), due) if due.is_none_or(|due| at < due) => {
+                let (_, octets) = heard.next().unwrap();
+                client.handle_input(Bytes::copy_from_slice(octets.as_bytes()), at);
+            }
+            (_, Some(due)) => client.handle_timeout(due),
+            (_, None) => return std::iter::from_fn(|| client.poll_event()).collect(),
+        }
     }
-    assert_eq!(client.poll_event(), None);
-    assert_eq!(client.poll_timeout(), Some(secs(330)));
-    client.handle_timeout(secs(330));
-    assert_eq!(
-        client.poll_event(),
-        Some(client::Event::Closed {
-            reason: Lost::Silence
-        })
-    );
+}
+
+#[test]
+fn who_is_asked_answers_or_is_lost() {
+    use client::Event::{Alive, Closed, Receipt};
+    const ANSWER: &str = "RECEIPT\nreceipt-id:sign-of-life\n\n\0";
+    let lost = || Closed {
+        reason: Lost::Silence,
+    };
+    let other = || Receipt { id: "1".to_owned() };
+    for (heard, events) in [
+        (vec![], vec![lost()]),
+        (vec![(5_001, ANSWER)], vec![Alive]),
+        (vec![(7_999, ANSWER)], vec![Alive]),
+        (vec![(8_001, ANSWER)], vec![lost()]),
+        // What may have lain there unread is no answer.
+        (vec![(5_000, "\n"), (5_299, "\n")], vec![lost()]),
+        (
+            vec![(5_100, "RECEIPT\nreceipt-id:1\n\n\0")],
+            vec![other(), lost()],
+        ),
+        (vec![(5_000, "\n"), (5_200, ANSWER)], vec![Alive]),
+        // What came on its way since is one.
+        (vec![(5_301, "\n")], vec![Alive]),
+        (
+            vec![(6_000, "RECEIPT\nreceipt-id:1\n\n\0")],
+            vec![Alive, other()],
+        ),
+        (vec![(5_301, "\n"), (5_400, ANSWER)], vec![Alive]),
+    ] {
+        assert_eq!(asked(&heard), events, "{heard:?}");
+    }
+}
+
+#[test]
+fn a_server_answers_who_asks_however_often() {
+    for piece in PIECES {
+        let mut pair = pair();
+        pair.piece = piece;
+        pair.client.ask(pair.now);
+        pair.settle();
+        assert_eq!(pair.client_events.len(), 1, "nobody is asked too early");
+        for _ in 0..40 {
+            pair.client_events.clear();
+            pair.client.ask(pair.now);
+            pair.settle();
+            assert_eq!(pair.client_events, [client::Event::Alive]);
+        }
+        assert_eq!((pair.server_events.len(), &pair.close), (1, &None));
+    }
+}
+
+#[test]
+fn a_client_that_slept_asks_and_knows_within_seconds() {
+    for (wakes, answer_at, lost_at) in [
+        (&[300][..], None, Some(303)),
+        (&[12], None, Some(30)),
+        (&[13], None, Some(16)),
+        // Once in a silence, however often timers come late.
+        (&[300, 360], None, Some(360)),
+        (&[300], Some(302), None),
+        (&[300, 360], Some(302), Some(363)),
+    ] {
+        let mut client = client_after("CONNECTED\nversion:1.2\nheart-beat:10000,10000\n\n\0");
+        client.poll_event();
+        client.poll_transmit(secs(0));
+        let mut lost = None;
+        let mut tell = |client: &mut Client, now| {
+            while client.poll_transmit(now).is_some() {}
+            while let Some(event) = client.poll_event() {
+                if event != client::Event::Alive {
+                    lost = Some(now);
+                }
+            }
+        };
+        for (index, wake) in wakes.iter().enumerate() {
+            client.handle_timeout(secs(*wake));
+            tell(&mut client, secs(*wake));
+            if let Some(at) = answer_at.filter(|_| index == 0) {
+                client.handle_input(Bytes::from_static(b"\n"), secs(at));
+                tell(&mut client, secs(at));
+            }
+        }
+        // From the last wake on timers come as they should, until the answer would have been heard.
+        let end = answer_at.filter(|_| wakes.len() == 1).unwrap_or(1_000);
+        while let Some(due) = client.poll_timeout().filter(|due| *due <= secs(end)) {
+            client.handle_timeout(due);
+            tell(&mut client, due);
+        }
+        assert_eq!(lost, lost_at.map(secs), "{wakes:?} {answer_at:?}");
+    }
 }
 
 #[test]
