@@ -439,13 +439,15 @@ impl<S: Service> Endpoint<S> {
             return StatusCode::NOT_FOUND.into_response();
         }
         let content_type = [(header::CONTENT_TYPE, form.content_type())];
+        let heart_beat_delay = self.settings.heart_beat_delay;
+        let wait = wait(request.uri().query()).filter(|_| form.is_polling());
         let body = match session.attach() {
             Attached::Open(number) => Body::new(Receiver::new(
                 session,
                 number,
                 form,
                 self.settings.response_bytes_max,
-                self.settings.heart_beat_delay,
+                wait.map_or(heart_beat_delay, |wait| wait.min(heart_beat_delay)),
             )),
             Attached::Busy => {
                 let frame = sockjs::close(2010, "Another connection still open");
@@ -585,6 +587,13 @@ fn callback(query: Option<&str>) -> Result<Callback, &'static str> {
         .filter(|name| !name.is_empty())
         .ok_or("\"callback\" parameter required")?;
     Callback::parse(&name).ok_or("invalid \"callback\" parameter")
+}
+
+/// For how long a poll may be held, where its client says so: one that must keep its browser's few
+/// connections free would rather come again.
+fn wait(query: Option<&str>) -> Option<Duration> {
+    let wait_ms = parameter(query?.as_bytes(), "wait_ms")?;
+    wait_ms.parse().ok().map(Duration::from_millis)
 }
 
 /// Finds a parameter of a form or a query.

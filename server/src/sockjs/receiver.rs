@@ -57,7 +57,7 @@ impl Form {
     }
 
     /// Whether the first frame ends the request.
-    fn is_polling(&self) -> bool {
+    pub(super) fn is_polling(&self) -> bool {
         matches!(self, Form::Xhr | Form::Jsonp(_))
     }
 

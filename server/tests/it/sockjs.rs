@@ -319,3 +319,41 @@ async fn a_receiver_with_nothing_to_say_says_that_it_is_there() {
         assert_eq!(message.into_text().unwrap().as_str(), expected);
     }
 }
+
+#[tokio::test]
+async fn a_poll_is_held_no_longer_than_it_asks() {
+    let server = TestServer::start(&["--sockjs-heart-beat-ms", "600"]).await;
+    open(server.address, "/ws/chat/0/s", &[]).await;
+    for (query, held_ms) in [
+        ("?wait_ms=0", 0..300),
+        ("?t=1&wait_ms=200", 200..500),
+        // No longer than any other, and what is no number says nothing.
+        ("?wait_ms=86400000", 600..2_000),
+        ("?wait_ms=18446744073709551616", 600..2_000),
+        ("?wait_ms=-1", 600..2_000),
+        ("?wait_ms=", 600..2_000),
+        ("?wait_ms", 600..2_000),
+    ] {
+        let begin = std::time::Instant::now();
+        let path = format!("/ws/chat/0/s/xhr{query}");
+        let mut poll = post(server.address, &path, &[], "").await;
+        assert_eq!(poll.text().await, "h\n", "{query}");
+        let took_ms = begin.elapsed().as_millis();
+        assert!(held_ms.contains(&took_ms), "{query} took {took_ms} ms");
+    }
+    // What waits is brought at once, and a stream is held all the same.
+    let connect = r#"["CONNECT\naccept-version:1.2\nhost:localhost\n\n\u0000"]"#;
+    post(server.address, "/ws/chat/0/s/xhr_send", &[], connect).await;
+    let mut answer = String::from("h\n");
+    while answer == "h\n" {
+        let path = "/ws/chat/0/s/xhr?wait_ms=0";
+        answer = post(server.address, path, &[], "").await.text().await;
+    }
+    assert!(answer.starts_with("a[\"CONNECTED"), "{answer}");
+    let begin = std::time::Instant::now();
+    let path = "/ws/chat/0/s/eventsource?wait_ms=0";
+    let mut stream = Exchange::begin(server.address, "GET", path, &[], None).await;
+    assert_eq!(stream.piece().await.as_deref(), Some("\r\n"));
+    assert_eq!(stream.piece().await.as_deref(), Some("data: h\r\n\r\n"));
+    assert!(begin.elapsed() >= Duration::from_millis(600));
+}
