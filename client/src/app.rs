@@ -110,7 +110,7 @@ fn ConnectionNotice() -> impl IntoView {
         Connection::Online => "online",
         Connection::Detour => "detour",
         Connection::Offline => "offline",
-        Connection::CatchingUp => "catching-up",
+        Connection::CatchingUp | Connection::Checking => "catching-up",
     };
     let words = move || match connection.get() {
         Connection::Connecting => language.connecting(),
@@ -118,6 +118,7 @@ fn ConnectionNotice() -> impl IntoView {
         Connection::Detour => language.detour(),
         Connection::Offline => language.offline(),
         Connection::CatchingUp => language.catching_up(),
+        Connection::Checking => language.checking(),
     };
     view! {
         <div

@@ -1,16 +1,34 @@
 //! What the browser gives besides the document: its clock, its address, its storage.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use leptos::prelude::window;
 use wasm_bindgen::JsValue;
 
-/// The time since the page began, by a clock that is never set back.
+/// So far apart the clocks do not drift between two looks at them.
+const LEAP_MS: f64 = 1_000.0;
+
+/// The time since the page began, by a clock that is never set back, and which goes on while the machine
+/// sleeps: not each browser's does, but the clock on the wall leaps then.
 pub(crate) fn now() -> Duration {
-    let milliseconds = window()
-        .performance()
-        .map_or_else(js_sys::Date::now, |clock| clock.now());
-    Duration::from_secs_f64(milliseconds.max(0.0) / 1_000.0)
+    thread_local! {
+        /// By how much the clock on the wall was ahead, and for how long the machine has slept.
+        static SLEPT: Cell<(f64, f64)> = const { Cell::new((f64::INFINITY, 0.0)) };
+    }
+    let wall = js_sys::Date::now();
+    let awake = window().performance().map_or(wall, |clock| clock.now());
+    let (ahead_before, mut slept) = SLEPT.get();
+    let ahead = wall - awake;
+    if ahead - ahead_before > LEAP_MS {
+        slept += ahead - ahead_before;
+    }
+    SLEPT.set((ahead, slept));
+    Duration::from_secs_f64((awake + slept).max(0.0) / 1_000.0)
+}
+
+/// The clock on the wall, in milliseconds since 1970: all tabs have the same.
+pub(crate) fn wall_ms() -> u64 {
+    Duration::from_secs_f64(js_sys::Date::now().max(0.0) / 1_000.0).as_millis() as u64
 }
 
 /// Host and port of the page's address.
@@ -30,15 +48,13 @@ pub(crate) fn remember(key: &str, value: &str) {
     }
 }
 
-/// A value of the browser's store for this tab; None where it is empty or closed to us.
-#[cfg(feature = "hydrate")]
-pub(crate) fn of_tab(key: &str) -> Option<String> {
+/// A value that this tab keeps over a reload; none where it is empty or closed to us.
+pub(crate) fn session_item(key: &str) -> Option<String> {
     window().session_storage().ok()??.get_item(key).ok()?
 }
 
-/// Keeps a value for this tab; whether the browser lets us.
-#[cfg(feature = "hydrate")]
-pub(crate) fn keep_in_tab(key: &str, value: &str) -> bool {
+/// Keeps a value over a reload of this tab; whether the browser lets us.
+pub(crate) fn set_session_item(key: &str, value: &str) -> bool {
     let storage = window().session_storage().ok().flatten();
     storage.is_some_and(|storage| storage.set_item(key, value).is_ok())
 }

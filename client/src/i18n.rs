@@ -392,6 +392,10 @@ impl Language {
     pub(crate) fn catching_up(self) -> &'static str {
         self.pick("그동안의 메시지를 불러오는 중…", "Catching up…")
     }
+
+    pub(crate) fn checking(self) -> &'static str {
+        self.pick("연결을 확인하는 중…", "Checking the connection…")
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 //! The server reads what a page shows (`page::Contents`), renders it, and sends it along as JSON; the
 //! browser hydrates from that, at once. `place` then walks between the list and the rooms.
 //!
-//! `timeline`, `conversation`, `reconnect`, `i18n` and `time` are pure and tested natively; `line`
-//! drives [`shared::stomp::client`] over a `way` to the server. No server type is named here:
-//! data for server rendering comes through [`ssr::Source`], and the browser uses the public API.
+//! `timeline`, `conversation`, `uplink`, `reconnect`, `i18n` and `time` are pure and tested natively;
+//! `driver` keeps the connection that `uplink` decides on, over the sockets of `transport`, and `line`
+//! talks on it. No server type is named here: data for server rendering comes through
+//! [`ssr::Source`], and the browser uses the public API.
 
 #![expect(
     unreachable_pub,
@@ -17,6 +18,8 @@ mod app;
 mod browser;
 mod composer;
 mod conversation;
+mod crowd;
+mod driver;
 mod face;
 mod i18n;
 mod json;
@@ -34,7 +37,8 @@ mod room_list;
 pub mod ssr;
 mod time;
 mod timeline;
-mod way;
+mod transport;
+mod uplink;
 
 pub use app::App;
 pub use i18n::Language;

@@ -65,9 +65,9 @@ mod in_browser {
         }
         // Whole numbers: to write and read fractions would weigh 20 KB.
         let now = js_sys::Date::now() as u64;
-        let last = browser::of_tab(RELOADED_AT).and_then(|last| last.parse::<u64>().ok());
+        let last = browser::session_item(RELOADED_AT).and_then(|last| last.parse::<u64>().ok());
         let is_first = last.is_none_or(|last| now.abs_diff(last) > RELOAD_DISTANCE_MS);
-        if is_first && browser::keep_in_tab(RELOADED_AT, &now.to_string()) {
+        if is_first && browser::set_session_item(RELOADED_AT, &now.to_string()) {
             // Where that is refused, the words ask for it.
             let _ = window().location().reload();
         }

@@ -1,47 +1,35 @@
-//! The line to the server: drives [`shared::stomp::client`] over a `way` to it, one for the page's
-//! life, kept over navigation between list and rooms.
+//! The line to the server, one for the page's life, kept over navigation between list and rooms:
+//! what is subscribed and sent on the connection that [`Driver`] keeps, and what comes of it.
 //!
-//! Shell around pure parts: what to send is decided by `conversation`, when to try again by
-//! `reconnect`, and the protocol by `shared`. Here are the timers and the signals, and the choice of
-//! the way: WebSocket; where it does not open a stream, from which WebSocket is tried now and then.
-//! Nothing here runs on the server.
+//! Shell around pure parts: what to send is decided by `conversation`, how to be connected by `uplink`,
+//! and the protocol by `shared`. Nothing here runs on the server.
 
-use std::{cell::RefCell, time::Duration};
+use std::cell::RefCell;
 
 use bytes::Bytes;
-use gloo_net::http::Request;
-use leptos::{leptos_dom::helpers::TimeoutHandle, prelude::*};
+use leptos::prelude::*;
 use shared::{
     chat::{ChatMessage, ChatRoom, MessageId, RoomId, Sender, Text},
     destination::Destination,
-    stomp::client::{Client, Config, Event},
+    stomp::client::{Client, Event},
 };
 use uuid::Uuid;
-use wasm_bindgen::{JsCast, closure::Closure};
-use web_sys::{MessageEvent, WebSocket};
 
 use crate::{
     api::{self, Problem},
     app::House,
-    browser::{host, now},
     conversation::{Conversation, Guest, Outgoing, Refusal},
+    driver::{Driver, News, watch_page},
     json, life,
     name::Ask,
     room_list::Rooms,
     time::Zone,
     timeline::Part,
-    way::{self, Callbacks, Heard, Way},
+    uplink::{Standing, Transport},
 };
 
 const ERRORS: &str = "errors";
 const ROOMS: &str = "rooms";
-
-/// A way that does not open is given up after this long; browsers wait for minutes.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// From a stream, WebSocket is tried after so long, then after ever longer.
-const PROBE_FIRST: Duration = Duration::from_secs(5);
-const PROBE_MAX: Duration = Duration::from_secs(300);
 
 /// How the line stands, as `data-state` of the page's `connection` element.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,8 +38,10 @@ pub(crate) enum Connection {
     Connecting,
     /// Everything has arrived and what comes is shown at once.
     Online,
-    /// The same over a stream, since WebSocket does not get through.
+    /// The same another way, since WebSocket does not get through.
     Detour,
+    /// It was there, and the server is asked whether it still is.
+    Checking,
     /// Lost; it comes back by itself.
     Offline,
     /// Back; what was missed is being read and what waited is being sent.
@@ -75,8 +65,13 @@ pub(crate) fn start(house: House) {
         starts
     });
     if started {
-        watch_page();
-        with(Line::connect);
+        watch_page(|sign| {
+            with(|line| {
+                line.driver.note(sign);
+                line.drain();
+            });
+        });
+        with(Line::drain);
     }
 }
 
@@ -151,17 +146,7 @@ struct Line {
     rooms: Option<Rooms>,
     rooms_open: Vec<OpenRoom>,
     guests: Vec<(RoomId, Guest)>,
-    socket: Option<Socket>,
-    callbacks: Callbacks,
-    /// A WebSocket that is tried while a stream is in use, and what is called when it opens.
-    probe: Option<WebSocket>,
-    probe_opened: Closure<dyn FnMut()>,
-    probe_wait: Duration,
-    probe_timer: Option<TimeoutHandle>,
-    reconnect: crate::reconnect::Reconnect,
-    retry: Option<TimeoutHandle>,
-    was_connected: bool,
-    was_lost: bool,
+    driver: Driver,
     /// Whether what was missed is still on its way.
     catching_up: bool,
 }
@@ -174,14 +159,6 @@ struct OpenRoom {
     subscribed: bool,
 }
 
-struct Socket {
-    way: Way,
-    /// None until the way is open.
-    client: Option<Client>,
-    connected: bool,
-    timer: Option<TimeoutHandle>,
-}
-
 impl Line {
     fn new(house: House) -> Self {
         Line {
@@ -189,161 +166,43 @@ impl Line {
             rooms: None,
             rooms_open: Vec::new(),
             guests: Vec::new(),
-            socket: None,
-            callbacks: Callbacks {
-                open: Closure::new(|| with(Line::on_open).unwrap_or_default()),
-                message: Closure::new(|event: MessageEvent| {
-                    with(|line| line.on_message(&event));
-                }),
-                close: Closure::new(|| with(Line::on_close).unwrap_or_default()),
-            },
-            probe: None,
-            probe_opened: Closure::new(|| with(Line::turn_back).unwrap_or_default()),
-            probe_wait: PROBE_FIRST,
-            probe_timer: None,
-            reconnect: crate::reconnect::Reconnect::default(),
-            retry: None,
-            was_connected: false,
-            was_lost: false,
+            driver: Driver::new(
+                |link, sign| {
+                    with(|line| {
+                        line.driver.take(link, sign);
+                        line.drain();
+                    });
+                },
+                || {
+                    with(|line| {
+                        line.driver.handle_timeout();
+                        line.drain();
+                    });
+                },
+            ),
             catching_up: true,
         }
     }
 
-    fn connect(&mut self) {
-        if let Some(retry) = self.retry.take() {
-            retry.clear();
-        }
-        if self.socket.is_some() {
-            return;
-        }
-        match way::web_socket() {
-            Some(web) => self.take(Way::over(web, &self.callbacks)),
-            None => self.detour(),
-        }
-    }
-
-    /// Tries a stream.
-    fn detour(&mut self) {
-        match Way::stream(&self.callbacks) {
-            Some(way) => self.take(way),
-            None => self.lost(),
-        }
-    }
-
-    fn take(&mut self, way: Way) {
-        self.socket = Some(Socket {
-            way,
-            client: None,
-            connected: false,
-            timer: after(OPEN_TIMEOUT, Line::lost),
-        });
-    }
-
-    fn on_open(&mut self) {
-        let Some(socket) = &mut self.socket else {
-            return;
-        };
-        let config = Config {
-            host: host(),
-            ..Config::default()
-        };
-        socket.client = Some(Client::new(config, now()));
-        self.drain();
-    }
-
-    fn on_message(&mut self, event: &MessageEvent) {
-        let socket = self.socket.as_mut();
-        match socket.and_then(|socket| socket.way.read(&event.data())) {
-            Some(Heard::Open) => self.on_open(),
-            Some(Heard::Payloads(payloads)) => {
-                for payload in payloads {
-                    if let Some(client) = self.client() {
-                        client.handle_input(payload, now());
-                    }
-                    self.drain();
-                }
-            }
-            Some(Heard::Closed) => self.lost(),
-            None => {}
-        }
-    }
-
-    fn on_close(&mut self) {
-        let socket = self.socket.as_mut();
-        if !socket.is_some_and(|socket| socket.way.go_on(&self.callbacks)) {
-            self.lost();
-        }
-    }
-
-    fn on_timer(&mut self) {
-        if let Some(client) = self.client() {
-            client.handle_timeout(now());
-        }
-        self.drain();
-    }
-
-    fn client(&mut self) -> Option<&mut Client> {
-        self.socket.as_mut()?.client.as_mut()
-    }
-
-    /// After every call on the client: its events, then its frames, then its timer.
+    /// After every call on the driver or its client: what is new.
     fn drain(&mut self) {
-        while let Some(event) = self.client().and_then(Client::poll_event) {
-            self.on_event(event);
-        }
-        while let Some(frame) = self.client().and_then(|client| client.poll_transmit(now())) {
-            let Some(socket) = &mut self.socket else {
-                return;
-            };
-            if !socket.way.send(&frame) {
-                self.lost();
-                return;
-            }
-        }
-        self.request();
-        let Some(deadline) = self.client().map(|client| client.poll_timeout()) else {
-            return;
-        };
-        let Some(socket) = &mut self.socket else {
-            return;
-        };
-        if let Some(timer) = socket.timer.take() {
-            timer.clear();
-        }
-        let wait = deadline.map(|deadline| deadline.saturating_sub(now()));
-        socket.timer = wait.and_then(|wait| after(wait, Line::on_timer));
-        self.show_connection();
-    }
-
-    /// Sends what a stream has gathered, one request at a time.
-    fn request(&mut self) {
-        let socket = self.socket.as_mut();
-        let Some((address, body)) = socket.and_then(|socket| socket.way.request()) else {
-            return;
-        };
-        leptos::task::spawn_local(async move {
-            let request = Request::post(&address).body(body);
-            let is_taken = match request {
-                Ok(request) => request.send().await.is_ok_and(|answer| answer.ok()),
-                Err(_) => false,
-            };
-            with(|line| {
-                let socket = line.socket.as_mut();
-                // Another way may be in use by now.
-                if socket.is_some_and(|socket| socket.way.answered(&address)) {
-                    if is_taken {
-                        line.request();
-                    } else {
-                        line.lost();
+        while let Some(news) = self.driver.poll() {
+            match news {
+                News::Up => self.connected(),
+                News::Down => {
+                    for open in &mut self.rooms_open {
+                        open.subscribed = false;
+                        open.conversation.lost();
                     }
                 }
-            });
-        });
+                News::Stomp(event) => self.on_event(event),
+            }
+        }
+        self.show_connection();
     }
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Connected { .. } => self.connected(),
             Event::Message {
                 subscription, body, ..
             } => self.message(&subscription, &body),
@@ -359,24 +218,12 @@ impl Line {
                     id: None,
                 });
             }
-            Event::Closed { .. } => self.lost(),
+            Event::Connected { .. } | Event::Alive | Event::Closed { .. } => {}
         }
     }
 
     fn connected(&mut self) {
-        self.reconnect.connected(now());
-        self.was_connected = true;
-        self.catching_up = true;
-        let Some(socket) = &mut self.socket else {
-            return;
-        };
-        socket.connected = true;
-        if socket.way.is_web_socket() {
-            self.probe_wait = PROBE_FIRST;
-        } else {
-            self.probe_timer = after(self.probe_wait, Line::try_web_socket);
-        }
-        let Some(client) = &mut socket.client else {
+        let Some(client) = self.driver.client() else {
             return;
         };
         client.subscribe(ERRORS, &Destination::Errors.to_string(), &[]);
@@ -424,11 +271,7 @@ impl Line {
     }
 
     fn receipt(&mut self, receipt: &str) {
-        let Some(client) = self
-            .socket
-            .as_mut()
-            .and_then(|socket| socket.client.as_mut())
-        else {
+        let Some(client) = self.driver.client() else {
             return;
         };
         for open in &mut self.rooms_open {
@@ -464,72 +307,6 @@ impl Line {
         self.let_go();
     }
 
-    /// Tries whether WebSocket gets through by now.
-    fn try_web_socket(&mut self) {
-        self.forget_probe();
-        self.probe = way::web_socket();
-        if let Some(probe) = &self.probe {
-            probe.set_onopen(Some(self.probe_opened.as_ref().unchecked_ref()));
-        }
-        self.probe_wait = (self.probe_wait * 4).min(PROBE_MAX);
-        self.probe_timer = after(self.probe_wait, Line::try_web_socket);
-    }
-
-    /// WebSocket gets through again: goes on over it.
-    fn turn_back(&mut self) {
-        let Some(web) = self.probe.take() else {
-            return;
-        };
-        self.give_up();
-        // Nothing is lost, and nothing need be said.
-        self.was_lost = false;
-        self.take(Way::over(web, &self.callbacks));
-        self.on_open();
-    }
-
-    fn forget_probe(&mut self) {
-        if let Some(timer) = self.probe_timer.take() {
-            timer.clear();
-        }
-        if let Some(probe) = self.probe.take() {
-            probe.set_onopen(None);
-            // It may be closed already.
-            let _ = probe.close();
-        }
-    }
-
-    /// Lets the way go, if there is one; gives it.
-    fn give_up(&mut self) -> Option<Socket> {
-        self.forget_probe();
-        for open in &mut self.rooms_open {
-            open.subscribed = false;
-            open.conversation.lost();
-        }
-        let mut socket = self.socket.take()?;
-        socket.way.let_go();
-        if let Some(timer) = socket.timer.take() {
-            timer.clear();
-        }
-        Some(socket)
-    }
-
-    /// The way is gone, did not open in time, or fell silent.
-    fn lost(&mut self) {
-        let is_blocked = self
-            .give_up()
-            .is_some_and(|socket| socket.way.is_web_socket() && socket.client.is_none());
-        if is_blocked {
-            return self.detour();
-        }
-        self.was_lost = true;
-        let wait = self.reconnect.lost(now(), js_sys::Math::random());
-        if let Some(retry) = self.retry.take() {
-            retry.clear();
-        }
-        self.retry = after(wait, Line::connect);
-        self.show_connection();
-    }
-
     fn open(&mut self, room: RoomId, messages: Vec<ChatMessage>, changed: RwSignal<u32>) {
         let me = self.house.me.get_untracked();
         if let Some(open) = self.find(room) {
@@ -542,7 +319,7 @@ impl Line {
                 changed: Some(changed),
                 subscribed: false,
             };
-            if let Some(client) = self.connected_client() {
+            if let Some(client) = self.driver.client() {
                 open.subscribe(client);
                 let outgoing = open.conversation.connected();
                 send(client, outgoing);
@@ -602,7 +379,7 @@ impl Line {
         let Some(open) = self.find(room) else { return };
         let outgoing = act(&mut open.conversation);
         open.raise();
-        if let Some(client) = self.connected_client() {
+        if let Some(client) = self.driver.client() {
             send(client, outgoing);
         }
         self.drain();
@@ -614,21 +391,13 @@ impl Line {
             .find(|open| open.conversation.room() == room)
     }
 
-    fn connected_client(&mut self) -> Option<&mut Client> {
-        self.socket
-            .as_mut()
-            .filter(|socket| socket.connected)?
-            .client
-            .as_mut()
-    }
-
     /// Unsubscribes from rooms that are neither shown nor waited for.
     fn let_go(&mut self) {
         let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.rooms_open)
             .into_iter()
             .partition(|open| open.changed.is_some() || open.conversation.has_unsent());
         self.rooms_open = kept;
-        if let Some(client) = self.connected_client() {
+        if let Some(client) = self.driver.client() {
             for open in gone {
                 client.unsubscribe(&open.conversation.room().to_string());
             }
@@ -636,22 +405,25 @@ impl Line {
     }
 
     fn show_connection(&mut self) {
-        let connected = self.socket.as_ref().filter(|socket| socket.connected);
-        let is_direct = connected.is_some_and(|socket| socket.way.is_web_socket());
-        let connected = connected.is_some();
-        if connected && self.catching_up {
-            self.catching_up = !self
-                .rooms_open
-                .iter()
-                .filter(|open| open.changed.is_some())
-                .all(|open| open.subscribed && open.conversation.is_settled());
+        let standing = self.driver.standing();
+        let is_settled = self
+            .rooms_open
+            .iter()
+            .filter(|open| open.changed.is_some())
+            .all(|open| open.subscribed && open.conversation.is_settled());
+        match standing {
+            Standing::Up(_) => self.catching_up &= !is_settled,
+            Standing::Checking => {}
+            Standing::Connecting | Standing::Lost => self.catching_up = true,
         }
-        let state = match (connected, self.catching_up) {
-            (true, false) if is_direct => Connection::Online,
-            (true, false) => Connection::Detour,
-            (true, true) if self.was_lost => Connection::CatchingUp,
-            (false, _) if self.was_lost => Connection::Offline,
-            _ => Connection::Connecting,
+        let state = match standing {
+            Standing::Up(_) if self.catching_up && self.driver.was_lost() => Connection::CatchingUp,
+            Standing::Up(_) if self.catching_up => Connection::Connecting,
+            Standing::Up(Transport::WebSocket) => Connection::Online,
+            Standing::Up(_) => Connection::Detour,
+            Standing::Checking => Connection::Checking,
+            Standing::Lost => Connection::Offline,
+            Standing::Connecting => Connection::Connecting,
         };
         if self.house.connection.get_untracked() != state {
             self.house.connection.set(state);
@@ -694,38 +466,6 @@ fn send(client: &mut Client, outgoing: Vec<Outgoing>) {
             Some(&receipt),
         );
     }
-}
-
-/// Tries again at once when the network is back or somebody looks at the page.
-fn watch_page() {
-    let wake = || {
-        with(|line| {
-            if line.socket.is_none() {
-                line.connect();
-            }
-        });
-    };
-    for event in ["online", "pageshow", "visibilitychange"] {
-        let hidden = move || event == "visibilitychange" && document().hidden();
-        let closure = Closure::<dyn FnMut()>::new(move || {
-            if !hidden() {
-                wake();
-            }
-        });
-        let target: &web_sys::EventTarget = if event == "visibilitychange" {
-            &document()
-        } else {
-            &window()
-        };
-        // Fails for no event of this list; without it the timer alone would try again.
-        let _ = target.add_event_listener_with_callback(event, closure.as_ref().unchecked_ref());
-        // The page's life is the line's.
-        closure.forget();
-    }
-}
-
-fn after(wait: Duration, act: fn(&mut Line)) -> Option<TimeoutHandle> {
-    set_timeout_with_handle(move || with(act).unwrap_or_default(), wait).ok()
 }
 
 fn fresh_id() -> MessageId {

@@ -1,14 +1,20 @@
-//! The ways to the server: a WebSocket or, where none gets through, SockJS's `eventsource` for what
-//! comes and its `xhr_send` for what goes.
+//! The transports as sockets: a WebSocket, or a SockJS session whose messages come by `eventsource` or
+//! by `xhr` and go by `xhr_send`. Which of them to use is decided by `uplink`.
+
+use std::time::Duration;
 
 use bytes::Bytes;
+use gloo_net::http::Request;
 use js_sys::{Array, JSON};
-use shared::sockjs;
+use shared::{sockjs, stomp::client::Client};
 use uuid::Uuid;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
-use web_sys::{BinaryType, EventSource, MessageEvent, WebSocket};
+use web_sys::{AbortController, BinaryType, EventSource, MessageEvent, WebSocket};
 
-use crate::browser::host;
+use crate::{
+    browser::host,
+    uplink::{Link, Transport},
+};
 
 const PATH: &str = "/ws/chat";
 const SUBPROTOCOL: &str = "v12.stomp";
@@ -17,137 +23,309 @@ const SUBPROTOCOL: &str = "v12.stomp";
 /// server takes.
 const REQUEST_BYTES: usize = 64 << 10;
 
-/// Made once and given to every way in turn; one that is let go loses them first.
-pub(crate) struct Callbacks {
-    /// A WebSocket is open; of a stream the answer has begun.
-    pub(crate) open: Closure<dyn FnMut()>,
-    pub(crate) message: Closure<dyn FnMut(MessageEvent)>,
-    /// A WebSocket is closed, or a stream's request has ended.
-    pub(crate) close: Closure<dyn FnMut()>,
-}
+/// Where no request may be held, one asks so often.
+const POLL_EVERY: Duration = Duration::from_millis(1_500);
 
-/// One way to the server.
-pub(crate) enum Way {
-    WebSocket(WebSocket),
-    Stream(Stream),
-}
+/// Where what happens to sockets is told.
+pub(crate) type Report = fn(Link, Sign);
 
-/// A SockJS session.
-pub(crate) struct Stream {
-    /// Its path.
-    session: String,
-    source: EventSource,
-    /// Whether the open request has brought anything.
-    is_heard: bool,
-    outbox: Vec<JsValue>,
-    is_sending: bool,
-}
-
-/// What a message of a way holds.
-pub(crate) enum Heard {
-    /// The session is open.
+/// What happened to a socket.
+pub(crate) enum Sign {
+    /// A WebSocket is open.
     Open,
+    /// A message has come.
+    Data(JsValue),
+    /// A WebSocket is closed, or the request of a stream has ended.
+    Ended,
+    /// A request of a session was answered, with this text; `None` when it failed.
+    Answered { is_poll: bool, text: Option<String> },
+}
+
+/// What that means.
+pub(crate) enum Heard {
+    Nothing,
+    /// The connection is open.
+    Open,
+    /// Octets of the server; empty ones where it only says that it is there.
     Payloads(Vec<Bytes>),
+    /// The connection is no more.
     Closed,
 }
 
-/// Opens a WebSocket that nobody listens to yet.
-pub(crate) fn web_socket() -> Option<WebSocket> {
-    let secure = leptos::prelude::window()
-        .location()
-        .protocol()
-        .is_ok_and(|protocol| protocol == "https:");
-    let scheme = if secure { "wss" } else { "ws" };
-    let address = format!("{scheme}://{}{PATH}", host());
-    WebSocket::new_with_str(&address, SUBPROTOCOL).ok()
+/// One connection to the server; dropped, it is closed.
+pub(crate) struct Socket {
+    pub(crate) link: Link,
+    /// None until the connection is open.
+    pub(crate) client: Option<Client>,
+    kind: Kind,
+    report: Report,
 }
 
-impl Way {
-    /// Listens to a WebSocket.
-    pub(crate) fn over(web: WebSocket, callbacks: &Callbacks) -> Self {
-        web.set_binary_type(BinaryType::Arraybuffer);
-        web.set_onopen(Some(callbacks.open.as_ref().unchecked_ref()));
-        web.set_onmessage(Some(callbacks.message.as_ref().unchecked_ref()));
-        web.set_onclose(Some(callbacks.close.as_ref().unchecked_ref()));
-        Way::WebSocket(web)
+enum Kind {
+    WebSocket { web: WebSocket, _ears: Ears },
+    Session(Session),
+}
+
+/// What listens to a WebSocket or a stream.
+struct Ears {
+    message: Closure<dyn FnMut(MessageEvent)>,
+    end: Closure<dyn FnMut()>,
+    open: Closure<dyn FnMut()>,
+}
+
+struct Session {
+    path: String,
+    receiver: Receiver,
+    outbox: Vec<JsValue>,
+    is_sending: bool,
+    /// Calls its requests off: what they bring to a session that is let go is of no use.
+    abort: Option<AbortController>,
+}
+
+enum Receiver {
+    Stream {
+        source: EventSource,
+        ears: Ears,
+        /// Whether the open request has brought anything.
+        is_heard: bool,
+    },
+    Poll {
+        /// When to ask next; none while a request is open.
+        at: Option<Duration>,
+        /// Something was sent that may be answered.
+        is_awaited: bool,
+    },
+}
+
+impl Socket {
+    /// Begins to open one; `None` where the browser does not let us.
+    pub(crate) fn open(
+        link: Link,
+        transport: Transport,
+        now: Duration,
+        report: Report,
+    ) -> Option<Self> {
+        let kind = match transport {
+            Transport::WebSocket => {
+                let ears = Ears::new(link, report);
+                Kind::WebSocket {
+                    web: web_socket(&ears)?,
+                    _ears: ears,
+                }
+            }
+            Transport::Stream | Transport::Polling => {
+                let path = format!("{PATH}/0/{}", Uuid::new_v4().simple());
+                let receiver = if transport == Transport::Stream {
+                    let ears = Ears::new(link, report);
+                    Receiver::Stream {
+                        source: source(&path, &ears)?,
+                        ears,
+                        is_heard: false,
+                    }
+                } else {
+                    Receiver::Poll {
+                        at: Some(now),
+                        is_awaited: false,
+                    }
+                };
+                Kind::Session(Session {
+                    path,
+                    receiver,
+                    outbox: Vec::new(),
+                    is_sending: false,
+                    abort: AbortController::new().ok(),
+                })
+            }
+        };
+        Some(Socket {
+            link,
+            client: None,
+            kind,
+            report,
+        })
     }
 
-    /// Opens a stream.
-    pub(crate) fn stream(callbacks: &Callbacks) -> Option<Self> {
-        let session = format!("{PATH}/0/{}", Uuid::new_v4().simple());
-        Some(Way::Stream(Stream {
-            source: source(&session, callbacks)?,
-            session,
-            is_heard: false,
-            outbox: Vec::new(),
-            is_sending: false,
-        }))
-    }
-
-    pub(crate) fn is_web_socket(&self) -> bool {
-        matches!(self, Way::WebSocket(_))
-    }
-
-    /// Reads a message; `None` where it is nothing to act on.
-    pub(crate) fn read(&mut self, data: &JsValue) -> Option<Heard> {
-        let Way::Stream(stream) = self else {
-            return Some(Heard::Payloads(vec![match data.as_string() {
+    /// Reads what has come.
+    pub(crate) fn read(&mut self, data: &JsValue) -> Heard {
+        match &mut self.kind {
+            Kind::WebSocket { .. } => Heard::Payloads(vec![match data.as_string() {
                 Some(text) => Bytes::from(text),
                 None => Bytes::from(js_sys::Uint8Array::new(data).to_vec()),
-            }]));
-        };
-        stream.is_heard = true;
-        let text = data.as_string()?;
-        match sockjs::Frame::read(&text) {
-            Some(sockjs::Frame::Open) => Some(Heard::Open),
-            Some(sockjs::Frame::HeartBeat) => None,
-            Some(sockjs::Frame::Messages(array)) => {
-                let array: Array = JSON::parse(array).ok()?.dyn_into().ok()?;
-                let messages = array.iter().filter_map(|message| message.as_string());
-                Some(Heard::Payloads(messages.map(Bytes::from).collect()))
+            }]),
+            Kind::Session(session) => {
+                if let Receiver::Stream { is_heard, .. } = &mut session.receiver {
+                    *is_heard = true;
+                }
+                read_frame(&data.as_string().unwrap_or_default())
             }
-            Some(sockjs::Frame::Close(_)) | None => Some(Heard::Closed),
         }
     }
 
-    /// Goes on in a new request where one of a stream has ended; whether there is anything to go on
-    /// with.
-    pub(crate) fn go_on(&mut self, callbacks: &Callbacks) -> bool {
-        let Way::Stream(stream) = self else {
-            return false;
-        };
-        if !std::mem::take(&mut stream.is_heard) {
-            return false;
+    /// Goes on in a new request where that of a stream has ended, if it had brought anything.
+    pub(crate) fn go_on(&mut self) -> Heard {
+        if let Kind::Session(Session { path, receiver, .. }) = &mut self.kind
+            && let Receiver::Stream {
+                source: old,
+                ears,
+                is_heard,
+            } = receiver
+            && std::mem::take(is_heard)
+        {
+            forsake(old);
+            if let Some(new) = source(path, ears) {
+                *old = new;
+                return Heard::Nothing;
+            }
         }
-        forsake(&stream.source);
-        let Some(source) = source(&stream.session, callbacks) else {
-            return false;
-        };
-        stream.source = source;
-        true
+        Heard::Closed
     }
 
-    /// Sends a frame; whether the way is still there.
+    /// Takes in the answer of a request.
+    pub(crate) fn answered(
+        &mut self,
+        is_poll: bool,
+        text: Option<String>,
+        is_crowded: bool,
+        now: Duration,
+    ) -> Heard {
+        let (Kind::Session(session), Some(text)) = (&mut self.kind, text) else {
+            return Heard::Closed;
+        };
+        if is_poll && let Receiver::Poll { at, is_awaited, .. } = &mut session.receiver {
+            let text = text.trim_end();
+            let rests = is_crowded && text == sockjs::HEART_BEAT;
+            *is_awaited = false;
+            *at = Some(if rests { now + POLL_EVERY } else { now });
+            return read_frame(text);
+        }
+        session.is_sending = false;
+        if let Receiver::Poll { at, is_awaited, .. } = &mut session.receiver {
+            // What was sent may be answered: who rests asks now.
+            *is_awaited = true;
+            *at = at.map(|_| now);
+        }
+        // That the server takes what is sent does not show that it can be heard.
+        Heard::Nothing
+    }
+
+    /// Sends a frame; whether the connection is still there.
     pub(crate) fn send(&mut self, frame: &[u8]) -> bool {
         let text = str::from_utf8(frame);
-        match self {
-            Way::WebSocket(web) => match text {
+        match &mut self.kind {
+            Kind::WebSocket { web, .. } => match text {
                 Ok(text) => web.send_with_str(text).is_ok(),
                 Err(_) => web.send_with_u8_array(frame).is_ok(),
             },
-            Way::Stream(stream) => {
-                stream.outbox.extend(text.ok().map(JsValue::from));
+            Kind::Session(session) => {
+                session.outbox.extend(text.ok().map(JsValue::from));
                 true
             }
         }
     }
 
-    /// Gives the next request of a stream that is not sending: its address and its body.
-    pub(crate) fn request(&mut self) -> Option<(String, String)> {
-        let Way::Stream(stream) = self else {
-            return None;
+    /// Makes the requests of a session that are due: one that sends, and one that receives where it
+    /// polls. Where it is crowded none is held open.
+    pub(crate) fn request(&mut self, is_crowded: bool, now: Duration) {
+        let Kind::Session(session) = &mut self.kind else {
+            return;
         };
-        if stream.is_sending || stream.outbox.is_empty() {
+        let body = session.body();
+        let mut polls = false;
+        let mut wait_ms = "";
+        if let Receiver::Poll { at, is_awaited } = &mut session.receiver
+            && at.is_some_and(|at| at <= now)
+        {
+            *at = None;
+            polls = true;
+            if is_crowded {
+                // For as long as it takes the server to answer what was sent.
+                wait_ms = if *is_awaited {
+                    "?wait_ms=300"
+                } else {
+                    "?wait_ms=0"
+                };
+            }
+        }
+        if let Some(body) = body {
+            self.post("/xhr_send", body);
+        }
+        if polls {
+            self.post(&format!("/xhr{wait_ms}"), JsValue::UNDEFINED);
+        }
+    }
+
+    /// Sends a request to the session, and tells its answer.
+    fn post(&self, place: &str, body: JsValue) {
+        let Kind::Session(session) = &self.kind else {
+            return;
+        };
+        let (link, report, is_poll) = (self.link, self.report, body.is_undefined());
+        let signal = session.abort.as_ref().map(AbortController::signal);
+        let request = Request::post(&format!("{}{place}", session.path))
+            .abort_signal(signal.as_ref())
+            .body(body);
+        leptos::task::spawn_local(async move {
+            let mut text = None;
+            if let Ok(request) = request
+                && let Ok(answer) = request.send().await
+                && answer.ok()
+            {
+                text = answer.text().await.ok();
+            }
+            report(link, Sign::Answered { is_poll, text });
+        });
+    }
+
+    /// When to call [`Socket::request`] by itself.
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
+        match &self.kind {
+            Kind::Session(Session {
+                receiver: Receiver::Poll { at, .. },
+                ..
+            }) => *at,
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        match &self.kind {
+            Kind::WebSocket { web, .. } => {
+                web.set_onopen(None);
+                web.set_onmessage(None);
+                web.set_onclose(None);
+                // A socket that is closed already may be closed again.
+                let _ = web.close();
+            }
+            Kind::Session(session) => {
+                if let Receiver::Stream { source, .. } = &session.receiver {
+                    forsake(source);
+                }
+                if let Some(abort) = &session.abort {
+                    abort.abort();
+                }
+            }
+        }
+    }
+}
+
+impl Ears {
+    fn new(link: Link, report: Report) -> Self {
+        Ears {
+            message: Closure::new(move |event: MessageEvent| {
+                report(link, Sign::Data(event.data()));
+            }),
+            end: Closure::new(move || report(link, Sign::Ended)),
+            open: Closure::new(move || report(link, Sign::Open)),
+        }
+    }
+}
+
+impl Session {
+    /// The body of the next request that sends, one at a time.
+    fn body(&mut self) -> Option<JsValue> {
+        if self.is_sending || self.outbox.is_empty() {
             return None;
         }
         let mut octets = 0;
@@ -156,42 +334,33 @@ impl Way {
             octets += js_sys::JsString::from((*frame).clone()).length() as usize * 3;
             before < REQUEST_BYTES
         };
-        let count = stream.outbox.iter().take_while(fits).count();
-        let array: Array = stream.outbox.drain(..count).collect();
+        let count = self.outbox.iter().take_while(fits).count();
+        let array: Array = self.outbox.drain(..count).collect();
         let body = JSON::stringify(&array).ok()?;
-        stream.is_sending = true;
-        Some((format!("{}/xhr_send", stream.session), body.into()))
-    }
-
-    /// Notes that a request has been answered; whether it was this way's.
-    pub(crate) fn answered(&mut self, address: &str) -> bool {
-        match self {
-            Way::Stream(stream) if address.starts_with(&stream.session) => {
-                stream.is_sending = false;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    pub(crate) fn let_go(&self) {
-        match self {
-            Way::WebSocket(web) => {
-                web.set_onopen(None);
-                web.set_onmessage(None);
-                web.set_onclose(None);
-                // A socket that is closed already may be closed again.
-                let _ = web.close();
-            }
-            Way::Stream(stream) => forsake(&stream.source),
-        }
+        self.is_sending = true;
+        Some(body.into())
     }
 }
 
-fn source(session: &str, callbacks: &Callbacks) -> Option<EventSource> {
+fn web_socket(ears: &Ears) -> Option<WebSocket> {
+    let secure = leptos::prelude::window()
+        .location()
+        .protocol()
+        .is_ok_and(|protocol| protocol == "https:");
+    let scheme = if secure { "wss" } else { "ws" };
+    let address = format!("{scheme}://{}{PATH}", host());
+    let web = WebSocket::new_with_str(&address, SUBPROTOCOL).ok()?;
+    web.set_binary_type(BinaryType::Arraybuffer);
+    web.set_onopen(Some(ears.open.as_ref().unchecked_ref()));
+    web.set_onmessage(Some(ears.message.as_ref().unchecked_ref()));
+    web.set_onclose(Some(ears.end.as_ref().unchecked_ref()));
+    Some(web)
+}
+
+fn source(session: &str, ears: &Ears) -> Option<EventSource> {
     let source = EventSource::new(&format!("{session}/eventsource")).ok()?;
-    source.set_onmessage(Some(callbacks.message.as_ref().unchecked_ref()));
-    source.set_onerror(Some(callbacks.close.as_ref().unchecked_ref()));
+    source.set_onmessage(Some(ears.message.as_ref().unchecked_ref()));
+    source.set_onerror(Some(ears.end.as_ref().unchecked_ref()));
     Some(source)
 }
 
@@ -199,4 +368,19 @@ fn forsake(source: &EventSource) {
     source.set_onmessage(None);
     source.set_onerror(None);
     source.close();
+}
+
+fn read_frame(text: &str) -> Heard {
+    match sockjs::Frame::read(text) {
+        Some(sockjs::Frame::Open) => Heard::Open,
+        Some(sockjs::Frame::HeartBeat) => Heard::Payloads(vec![Bytes::new()]),
+        Some(sockjs::Frame::Messages(array)) => match JSON::parse(array).map(JsCast::dyn_into) {
+            Ok(Ok::<Array, _>(messages)) => {
+                let messages = messages.iter().filter_map(|message| message.as_string());
+                Heard::Payloads(messages.map(Bytes::from).collect())
+            }
+            _ => Heard::Closed,
+        },
+        Some(sockjs::Frame::Close(_)) | None => Heard::Closed,
+    }
 }

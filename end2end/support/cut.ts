@@ -5,6 +5,9 @@ import { Transform } from "node:stream";
 /** A WebSocket's handshake. */
 const UPGRADE = /^GET [^]*\r\nupgrade: *websocket\r\n/i;
 
+/** An answer that comes in chunks. */
+const GATHERED = /^HTTP\/1\.1 [^]*\r\ntransfer-encoding: *chunked\r\n/i;
+
 /**
  * A proxy between a browser and the server that can be cut, as a network is: Playwright's
  * `setOffline` leaves open WebSockets alone.
@@ -14,6 +17,9 @@ export class Cut {
   private isCut = false;
   private isSilent = false;
   private hasWebSocket = true;
+  private holdsWebSocket = false;
+  /** What of an answer of unknown length is let through before it ends. */
+  private passes: RegExp | undefined;
   private port = 0;
 
   private constructor(
@@ -44,6 +50,19 @@ export class Cut {
     this.hasWebSocket = !isBlocked;
   }
 
+  /** Lets a WebSocket's handshake through and then holds every octet back, both ways. */
+  holdWebSocket(isHeld = true): void {
+    this.holdsWebSocket = isHeld;
+  }
+
+  /**
+   * Holds back each answer whose length is not known until it ends, as proxies do that gather answers;
+   * some let its beginning through, as far as `passes` matches.
+   */
+  gather(passes = /^$/): void {
+    this.passes = passes;
+  }
+
   /** Breaks what is open and lets everything through. */
   interrupt(): void {
     for (const socket of this.sockets) {
@@ -54,6 +73,11 @@ export class Cut {
   /** Lets nothing through and breaks nothing, as a network does that is gone without a word. */
   silence(): void {
     this.isSilent = true;
+    this.stall();
+  }
+
+  /** The same for what is open now; new connections work, as after sleep or in another network. */
+  stall(): void {
     for (const socket of this.sockets) {
       socket.unpipe();
       socket.pause();
@@ -84,20 +108,47 @@ export class Cut {
 
   private take(browser: Socket): void {
     const server = connect(Number(this.server.port), this.server.hostname);
+    let isHeld = false;
     const guard = new Transform({
       transform: (chunk: Buffer, _encoding, done) => {
-        if (!this.hasWebSocket && UPGRADE.test(chunk.toString("latin1"))) {
+        const isUpgrade = UPGRADE.test(chunk.toString("latin1"));
+        if (isUpgrade && !this.hasWebSocket) {
           browser.destroy();
-          done();
-        } else {
-          done(null, chunk);
+        } else if (!isHeld) {
+          isHeld = isUpgrade && this.holdsWebSocket;
+          return done(null, chunk);
+        }
+        done();
+      },
+    });
+    let answer: Buffer | undefined;
+    let passed = 0;
+    const back = new Transform({
+      transform: (chunk: Buffer, _encoding, done) => {
+        if (isHeld) {
+          const head = chunk.indexOf("\r\n\r\n") + 4;
+          return done(null, head > 4 && chunk.toString("latin1", 0, 12) === "HTTP/1.1 101" ? chunk.subarray(0, head) : null);
+        }
+        if (!answer && !(this.passes && GATHERED.test(chunk.toString("latin1")))) {
+          return done(null, chunk);
+        }
+        answer = Buffer.concat([answer ?? Buffer.alloc(0), chunk]);
+        const text = answer.toString("latin1");
+        const isWhole = text.endsWith("\r\n0\r\n\r\n");
+        const end = isWhole ? answer.length : (this.passes?.exec(text)?.[0].length ?? 0);
+        done(null, answer.subarray(passed, Math.max(passed, end)));
+        passed = Math.max(passed, end);
+        if (isWhole) {
+          answer = undefined;
+          passed = 0;
         }
       },
     });
     guard.pipe(server);
+    back.pipe(browser);
     for (const [from, to, into] of [
       [browser, server, guard],
-      [server, browser, browser],
+      [server, browser, back],
     ] as const) {
       this.sockets.add(from);
       from.setNoDelay(true);

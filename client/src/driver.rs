@@ -1,0 +1,322 @@
+//! Drives the page's connection: does what `uplink` decides, over the sockets of `transport`, and gives
+//! what [`shared::stomp::client`] makes of what they bring. Sockets and timers are here; when to
+//! connect, and over what, is not.
+
+use std::{collections::VecDeque, time::Duration};
+
+use leptos::{leptos_dom::helpers::TimeoutHandle, prelude::*};
+use shared::stomp::client::{Client, Config, Event};
+use wasm_bindgen::{JsCast, closure::Closure};
+
+use crate::{
+    browser::{self, host, now},
+    crowd::Crowd,
+    transport::{Heard, Report, Sign, Socket},
+    uplink::{Input, Link, Output, Standing, Transport, Uplink},
+};
+
+/// Where the transport that worked last is kept, for this tab.
+const TRANSPORT_KEY: &str = "transport";
+const STREAM: &str = "stream";
+const POLLING: &str = "polling";
+
+/// What the connection brings.
+pub(crate) enum News {
+    /// There is a connection: nothing is subscribed on it.
+    Up,
+    /// It is gone, with all that was subscribed.
+    Down,
+    Stomp(Event),
+}
+
+/// What the browser says of the page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PageSign {
+    /// The network has changed, or the page is looked at again.
+    Woken,
+    /// Another tab has said something, or this one is hidden or seen.
+    Others,
+    Left,
+}
+
+pub(crate) struct Driver {
+    uplink: Uplink,
+    /// The one in use, and one that is tried beside it.
+    sockets: Vec<Socket>,
+    /// The one in use.
+    main: Option<Link>,
+    crowd: Crowd,
+    news: VecDeque<News>,
+    report: Report,
+    on_timer: fn(),
+    timer: Option<TimeoutHandle>,
+    /// What this tab begins with the next time.
+    remembered: Transport,
+}
+
+impl Driver {
+    /// Begins to connect. `report` and `on_timer` bring what happens back to [`Driver::take`] and
+    /// [`Driver::handle_timeout`]; call [`Driver::poll`] until it gives nothing after each of them, and
+    /// after all that is done with the [`Driver::client`].
+    pub(crate) fn new(report: Report, on_timer: fn()) -> Self {
+        let remembered = remembered();
+        Driver {
+            uplink: Uplink::new(remembered, js_sys::Math::random(), now()),
+            sockets: Vec::new(),
+            main: None,
+            crowd: Crowd::new(),
+            news: VecDeque::new(),
+            report,
+            on_timer,
+            timer: None,
+            remembered,
+        }
+    }
+
+    /// The client of the connection in use.
+    pub(crate) fn client(&mut self) -> Option<&mut Client> {
+        let main = self.main?;
+        self.socket(main)?.client.as_mut()
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        self.uplink.standing()
+    }
+
+    pub(crate) fn was_lost(&self) -> bool {
+        self.uplink.was_lost()
+    }
+
+    /// Takes in what happened to a socket.
+    pub(crate) fn take(&mut self, link: Link, sign: Sign) {
+        let now = now();
+        let is_crowded = self.crowd.is_crowded();
+        let Some(socket) = self.socket(link) else {
+            return;
+        };
+        let heard = match sign {
+            Sign::Open => Heard::Open,
+            Sign::Data(data) => socket.read(&data),
+            Sign::Ended => socket.go_on(),
+            Sign::Answered { is_poll, text } => socket.answered(is_poll, text, is_crowded, now),
+        };
+        match heard {
+            Heard::Nothing => {}
+            Heard::Open => {
+                let config = Config {
+                    host: host(),
+                    ..Config::default()
+                };
+                socket.client = Some(Client::new(config, now));
+                self.uplink.input(Input::Opened(link), now);
+            }
+            Heard::Payloads(payloads) => {
+                // Before the payloads: they may have lain here since before the machine slept.
+                self.uplink.handle_timeout(now);
+                self.perform(now);
+                if let Some(client) = self.socket(link).and_then(|socket| socket.client.as_mut()) {
+                    for payload in payloads {
+                        client.handle_input(payload, now);
+                    }
+                }
+            }
+            Heard::Closed => self.uplink.input(Input::Lost(link), now),
+        }
+    }
+
+    /// Takes in what the browser says of the page.
+    pub(crate) fn note(&mut self, sign: PageSign) {
+        match sign {
+            PageSign::Left => self.crowd.leave(),
+            PageSign::Others => self.look(false),
+            PageSign::Woken => {
+                self.look(false);
+                self.uplink.input(Input::Woken, now());
+            }
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn handle_timeout(&mut self) {
+        let now = now();
+        for socket in &mut self.sockets {
+            if let Some(client) = &mut socket.client {
+                client.handle_timeout(now);
+            }
+        }
+        self.uplink.handle_timeout(now);
+    }
+
+    /// Gives what is new; when nothing is, all that was asked is done.
+    pub(crate) fn poll(&mut self) -> Option<News> {
+        let now = now();
+        loop {
+            self.perform(now);
+            if let Some(news) = self.news.pop_front() {
+                return Some(news);
+            }
+            if !self.turn(now) {
+                break;
+            }
+        }
+        self.set_timer(now);
+        None
+    }
+
+    fn socket(&mut self, link: Link) -> Option<&mut Socket> {
+        self.sockets.iter_mut().find(|socket| socket.link == link)
+    }
+
+    /// Takes one event from the clients or, where there is none, sends what they have; whether there
+    /// was an event.
+    fn turn(&mut self, now: Duration) -> bool {
+        let is_crowded = self.crowd.is_crowded();
+        for socket in &mut self.sockets {
+            let link = socket.link;
+            if let Some(event) = socket.client.as_mut().and_then(Client::poll_event) {
+                match &event {
+                    Event::Connected { .. } => self.uplink.input(Input::Connected(link), now),
+                    Event::Alive => self.uplink.input(Input::Alive(link), now),
+                    // Nothing follows.
+                    Event::Error { .. } | Event::Closed { .. } => {
+                        self.uplink.input(Input::Lost(link), now);
+                    }
+                    Event::Message { .. } | Event::Receipt { .. } => {}
+                }
+                if self.main == Some(link) {
+                    self.news.push_back(News::Stomp(event));
+                }
+                return true;
+            }
+            while let Some(frame) = socket
+                .client
+                .as_mut()
+                .and_then(|client| client.poll_transmit(now))
+            {
+                if !socket.send(&frame) {
+                    self.uplink.input(Input::Lost(link), now);
+                    return true;
+                }
+            }
+            socket.request(is_crowded, now);
+        }
+        false
+    }
+
+    /// Does what the uplink has decided.
+    fn perform(&mut self, now: Duration) {
+        if self.crowd.is_due() {
+            self.look(true);
+        }
+        while let Some(output) = self.uplink.poll_output() {
+            match output {
+                Output::Open(link, transport) => self.open(link, transport, now),
+                Output::Close(link) => {
+                    self.sockets.retain(|socket| socket.link != link);
+                    if self.main == Some(link) {
+                        self.main = None;
+                        self.news.push_back(News::Down);
+                    }
+                }
+                Output::Ask(link) => {
+                    if let Some(client) =
+                        self.socket(link).and_then(|socket| socket.client.as_mut())
+                    {
+                        client.ask(now);
+                    }
+                }
+                Output::Use(link) => {
+                    if self.main.replace(link).is_some() {
+                        self.news.push_back(News::Down);
+                    }
+                    self.news.push_back(News::Up);
+                    if self.uplink.standing() == Standing::Up(Transport::WebSocket) {
+                        self.crowd.leave();
+                        self.look(false);
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, link: Link, transport: Transport, now: Duration) {
+        if transport != Transport::WebSocket {
+            self.look(true);
+        }
+        if self.uplink.wants(link) {
+            match Socket::open(link, transport, now, self.report) {
+                Some(socket) => self.sockets.push(socket),
+                None => self.uplink.input(Input::Lost(link), now),
+            }
+        }
+    }
+
+    /// Looks at the other tabs, as one of them or as one that is by now.
+    fn look(&mut self, joins: bool) {
+        self.crowd.look(joins);
+        let is_crowded = self.crowd.is_crowded();
+        self.uplink.input(Input::Crowded(is_crowded), now());
+    }
+
+    fn set_timer(&mut self, now: Duration) {
+        let first = self.uplink.first();
+        if std::mem::replace(&mut self.remembered, first) != first {
+            remember(first);
+        }
+        if let Some(timer) = self.timer.take() {
+            timer.clear();
+        }
+        let due = self.sockets.iter().flat_map(|socket| {
+            let client = socket.client.as_ref().and_then(Client::poll_timeout);
+            [client, socket.poll_timeout()]
+        });
+        let due = due.chain([self.uplink.poll_timeout()]).flatten().min();
+        let wait = due.map(|due| due.saturating_sub(now));
+        self.timer = wait.and_then(|wait| set_timeout_with_handle(self.on_timer, wait).ok());
+    }
+}
+
+fn remembered() -> Transport {
+    match browser::session_item(TRANSPORT_KEY).as_deref() {
+        Some(STREAM) => Transport::Stream,
+        Some(POLLING) => Transport::Polling,
+        _ => Transport::WebSocket,
+    }
+}
+
+fn remember(transport: Transport) {
+    let value = match transport {
+        Transport::WebSocket => "",
+        Transport::Stream => STREAM,
+        Transport::Polling => POLLING,
+    };
+    browser::set_session_item(TRANSPORT_KEY, value);
+}
+
+/// Tells what the browser says of the page, for the page's life.
+pub(crate) fn watch_page(tell: fn(PageSign)) {
+    let closure = Closure::<dyn FnMut(web_sys::Event)>::new(move |event: web_sys::Event| {
+        tell(match event.type_().as_str() {
+            "pagehide" => PageSign::Left,
+            "storage" => PageSign::Others,
+            "visibilitychange" if document().hidden() => PageSign::Others,
+            _ => PageSign::Woken,
+        });
+    });
+    let (window, document) = (window(), document());
+    let targets: [(&web_sys::EventTarget, &[&str]); 2] = [
+        (
+            &window,
+            &["online", "offline", "pageshow", "pagehide", "storage"],
+        ),
+        (&document, &["visibilitychange", "resume"]),
+    ];
+    for (target, events) in targets {
+        for event in events {
+            // Fails for no event of these; without it the timers alone would tell.
+            let _ =
+                target.add_event_listener_with_callback(event, closure.as_ref().unchecked_ref());
+        }
+    }
+    closure.forget();
+}
