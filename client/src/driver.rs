@@ -103,6 +103,8 @@ impl Driver {
         match heard {
             Heard::Nothing => {}
             Heard::Open => {
+                // A session that was not asked for too long, as timers were held back, opens anew, and
+                // goes on like a connection that was gone over to.
                 let config = Config {
                     host: host(),
                     ..Config::default()
@@ -130,7 +132,9 @@ impl Driver {
             PageSign::Left => self.crowd.leave(),
             PageSign::Others => self.look(false),
             PageSign::Woken => {
-                self.look(false);
+                // A page that was left may be back with all that it had.
+                let standing = self.uplink.standing();
+                self.look(matches!(standing, Standing::Up(by) if by != Transport::WebSocket));
                 self.uplink.input(Input::Woken, now());
             }
         }

@@ -185,9 +185,14 @@ impl Client {
     ///
     /// A call that comes more than two seconds after [`Client::poll_timeout`] shows that nothing
     /// could run meanwhile (a hidden page, a sleeping machine). What the server said may lie there
-    /// unread, and the connection may be long gone: so the first such call in a silence asks.
+    /// unread, and the connection may be long gone: so the first such call in a silence asks. Who has
+    /// asked already asks anew where the call is late at all, as the answer may lie there.
     pub fn handle_timeout(&mut self, now: Duration) {
-        let is_late = self.poll_timeout().is_some_and(|due| now > due + LATE_MIN);
+        let late_min = match self.asked_at {
+            Some(_) => UNREAD_MAX,
+            None => LATE_MIN,
+        };
+        let is_late = self.poll_timeout().is_some_and(|due| now > due + late_min);
         if is_late && !self.is_late {
             self.is_late = true;
             if let Phase::Connecting { by } = &mut self.phase {

@@ -302,6 +302,21 @@ fn a_server_answers_who_asks_however_often() {
 }
 
 #[test]
+fn an_answer_that_could_not_be_read_in_time_is_waited_for() {
+    for (late_ms, is_lost) in [(0, true), (299, true), (301, false), (1_900, false)] {
+        let mut client = client_after("CONNECTED\nversion:1.2\nheart-beat:10000,10000\n\n\0");
+        client.poll_event();
+        client.ask(secs(5));
+        let late = secs(8) + Duration::from_millis(late_ms);
+        client.handle_timeout(late);
+        assert_eq!(client.poll_event().is_some(), is_lost, "{late_ms}");
+        // Once, and by three seconds.
+        client.handle_timeout(late + secs(3));
+        assert_eq!(client.poll_event().is_some(), !is_lost, "{late_ms}");
+    }
+}
+
+#[test]
 fn a_client_that_slept_asks_and_knows_within_seconds() {
     for (wakes, answer_at, lost_at) in [
         (&[300][..], None, Some(303)),
