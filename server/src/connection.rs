@@ -7,6 +7,8 @@
 
 mod cursor;
 mod hub;
+#[cfg(test)]
+mod tests;
 
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -41,6 +43,10 @@ const GUEST: &str = "x-guest";
 
 /// How many payloads and fills one wake-up handles before other tasks get a turn.
 const ROUNDS_MAX: usize = 16;
+
+/// How many frames of its peer one wake-up handles before other tasks get a turn: one payload may
+/// hold thousands.
+const FRAMES_MAX: usize = 64;
 
 /// What a transport gives.
 #[derive(Debug)]
@@ -126,6 +132,12 @@ struct Connection<T> {
     mailbox: Arc<Mailbox>,
     subscriptions: Subscriptions,
     held: Option<Held>,
+    /// What was sent to the log and is not answered.
+    unanswered: usize,
+    /// How many more of the peer's frames this wake-up handles.
+    frames_left: usize,
+    /// Frames may have come that are not handled, for want of a turn alone.
+    is_behind: bool,
     rate: Option<DefaultDirectRateLimiter>,
     timer: Pin<Box<Sleep>>,
     taken: u64,
@@ -149,54 +161,72 @@ pub(crate) async fn run<T: Transport + Unpin + 'static>(
         drop(tokio::time::timeout(CLOSE_TIMEOUT, flush).await);
         return;
     };
-    let settings = hub.settings();
-    let id = Uuid::new_v4().to_string();
-    let now = Instant::now();
-    let mut connection = Connection {
-        transport,
-        session: Session::new(Arc::clone(&settings.stomp), id, hub.since_start(now)),
-        origin: Origin {
-            session: number,
-            guest: visitor.guest(),
-        },
-        visitor,
-        subscriptions: {
-            let signal = Arc::clone(&mailbox.signal);
-            let reader = Arc::new(Reader::new(signal, settings.slow_reader_bytes_max));
-            Subscriptions::new(Arc::clone(&chat), Arc::clone(&mailbox), reader)
-        },
-        chat,
-        held: None,
-        rate: settings.message_rate.map(|rate| {
-            let quota = Quota::per_second(rate).allow_burst(settings.message_burst);
-            DefaultDirectRateLimiter::direct(quota)
-        }),
-        timer: Box::pin(tokio::time::sleep_until(now.into())),
-        taken: 0,
-        taken_at: now,
-        peer_gone: false,
-        closing_until: None,
-        mailbox,
-        hub,
-    };
+    let (chat_of, hub_of) = (Arc::clone(&chat), Arc::clone(&hub));
+    let mut connection = Connection::new(transport, chat_of, hub_of, mailbox, number, visitor);
     poll_fn(|cx| connection.poll(cx)).await;
-    connection.chat.log.release(number);
-    connection.hub.leave(number);
+    chat.log.release(number);
+    hub.leave(number);
 }
 
 impl<T: Transport + Unpin + 'static> Connection<T> {
+    fn new(
+        transport: T,
+        chat: Arc<Chat>,
+        hub: Arc<Hub>,
+        mailbox: Arc<Mailbox>,
+        number: u64,
+        visitor: Visitor,
+    ) -> Self {
+        let settings = hub.settings();
+        let id = Uuid::new_v4().to_string();
+        let now = Instant::now();
+        let signal = Arc::clone(&mailbox.signal);
+        let reader = Arc::new(Reader::new(signal, settings.slow_reader_bytes_max));
+        Connection {
+            transport,
+            session: Session::new(Arc::clone(&settings.stomp), id, hub.since_start(now)),
+            origin: Origin {
+                session: number,
+                guest: visitor.guest(),
+            },
+            visitor,
+            subscriptions: Subscriptions::new(Arc::clone(&chat), Arc::clone(&mailbox), reader),
+            chat,
+            held: None,
+            unanswered: 0,
+            frames_left: FRAMES_MAX,
+            is_behind: false,
+            rate: settings.message_rate.map(|rate| {
+                let quota = Quota::per_second(rate).allow_burst(settings.message_burst);
+                DefaultDirectRateLimiter::direct(quota)
+            }),
+            timer: Box::pin(tokio::time::sleep_until(now.into())),
+            taken: 0,
+            taken_at: now,
+            peer_gone: false,
+            closing_until: None,
+            mailbox,
+            hub,
+        }
+    }
+
     /// Does all that can be done now; ready when the session has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.mailbox.signal.arm(cx.waker());
+        self.frames_left = FRAMES_MAX;
         for _ in 0..ROUNDS_MAX {
+            // What becomes ready from here on is seen in this round, or begins another.
+            self.mailbox.signal.take();
             let now = Instant::now();
             if self.hub.is_draining() {
                 self.session
                     .close(1012, "the server is going down; connect again in a moment");
             }
             self.take_replies();
-            let mut busy = self.read(cx, now);
+            let is_reading = self.is_reading();
+            let mut busy = is_reading && self.read(cx, now);
             self.run_session(now);
+            // Who may be read again must be asked, or nothing wakes us for it.
+            busy |= !is_reading && self.is_reading();
             if self.is_done() {
                 return Poll::Ready(());
             }
@@ -205,8 +235,11 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             if self.is_over(now) {
                 return Poll::Ready(());
             }
-            if !busy && !self.mailbox.signal.is_ready() {
-                return self.sleep(cx);
+            if self.is_behind {
+                break;
+            }
+            if !busy && self.mailbox.signal.sleep(cx.waker()) {
+                return self.sleep(cx, now);
             }
         }
         cx.waker().wake_by_ref();
@@ -232,7 +265,10 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
 
     /// Whether something that came must still be sent on, or waits for what must.
     fn is_sending(&self) -> bool {
-        self.held.is_some() || self.session.is_committing()
+        self.is_behind
+            || self.held.is_some()
+            || self.session.is_committing()
+            || (self.unanswered > 0 && self.session.is_backlogged())
     }
 
     fn take_replies(&mut self) {
@@ -243,7 +279,10 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                     ticket,
                     about,
                     outcome,
-                } => self.conclude(ticket, about, outcome),
+                } => {
+                    self.unanswered -= 1;
+                    self.conclude(ticket, about, outcome);
+                }
                 Reply::Page(page) => {
                     if let Err(error) = self.subscriptions.take_page(page) {
                         self.session
@@ -254,12 +293,15 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         }
     }
 
-    /// Takes one payload if there may be one; whether it did.
+    /// Whether the peer may be read: what came before is handled, or is passed over now.
+    fn is_reading(&self) -> bool {
+        let is_busy = self.held.is_some() || self.is_behind || self.session.is_backlogged();
+        !self.peer_gone && (self.closing_until.is_some() || !is_busy)
+    }
+
+    /// Takes one payload if there is one; whether it did.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let closing = self.closing_until.is_some();
-        if self.peer_gone || (!closing && (self.held.is_some() || self.session.is_backlogged())) {
-            return false;
-        }
         let Poll::Ready(input) = self.transport.poll_payload(cx) else {
             return false;
         };
@@ -300,12 +342,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         {
             self.session.handle_timeout(stomp_now);
         }
-        while self.held.is_none() {
-            let Some(event) = self.session.poll_event(stomp_now) else {
-                break;
-            };
-            self.handle(event, now);
-        }
+        self.handle_frames(now);
         if self.closing_until.is_some() {
             return;
         }
@@ -327,6 +364,19 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             // What others may have of a queue they have now, not when the peer has answered.
             self.subscriptions.clear();
         }
+    }
+
+    /// Handles the peer's frames until one must wait, or others are to have their turn.
+    fn handle_frames(&mut self, now: Instant) {
+        let stomp_now = self.stomp_now(now);
+        while self.held.is_none()
+            && let Some(event) = self
+                .session
+                .poll_event_within(&mut self.frames_left, stomp_now)
+        {
+            self.handle(event, now);
+        }
+        self.is_behind = self.held.is_none() && self.frames_left == 0;
     }
 
     fn handle(&mut self, event: Event, now: Instant) {
@@ -449,13 +499,16 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                 })
             })
         });
-        if let Err((checked, done)) = self.chat.send(held.checked, done, &self.mailbox.signal) {
-            self.held = Some(Held {
-                checked,
-                done: Some(done),
-                unpaid: 0,
-                ..held
-            });
+        match self.chat.send(held.checked, done, &self.mailbox.signal) {
+            Ok(()) => self.unanswered += 1,
+            Err((checked, done)) => {
+                self.held = Some(Held {
+                    checked,
+                    done: Some(done),
+                    unpaid: 0,
+                    ..held
+                });
+            }
         }
     }
 
@@ -499,16 +552,10 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "the peer's socket is gone");
+                // What arrived before the loss is still done.
+                self.is_behind |= !self.peer_gone;
                 self.peer_gone = true;
                 self.closing_until = Some(now);
-                // What arrived before the loss is still done.
-                while self.held.is_none() {
-                    let stomp_now = self.stomp_now(now);
-                    let Some(event) = self.session.poll_event(stomp_now) else {
-                        break;
-                    };
-                    self.handle(event, now);
-                }
                 false
             }
             Poll::Pending => {
@@ -531,8 +578,9 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
 
     /// Waits for the next deadline. A timer that is early costs one look; so it is only ever moved
     /// when it would be late.
-    fn sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut deadline = self.closing_until;
+    fn sleep(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        // Past it, what must still be sent on is waited for, which wakes by itself.
+        let mut deadline = self.closing_until.filter(|until| *until > now);
         let mut at = |candidate: Option<Instant>| {
             deadline = [deadline, candidate].into_iter().flatten().min();
         };

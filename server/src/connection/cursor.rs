@@ -389,6 +389,8 @@ impl Subscriptions {
         let is_open = |subscription| session.window(subscription) > 0;
         self.rooms.iter().any(|cursor| {
             !cursor.waiting && cursor.next < cursor.room.end() && is_open(cursor.subscription)
+        }) || self.board.iter().any(|cursor| {
+            cursor.version < self.chat.board.version() && is_open(cursor.subscription)
         }) || self
             .posts
             .iter()

@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -18,30 +18,47 @@ const RING_BYTES_MAX: usize = 1 << 20;
 const RINGS_BYTES_MAX: usize = 64 << 20;
 
 /// Wakes one connection, whatever has become ready for it. To wake one that is awake costs one
-/// atomic swap.
+/// atomic swap, and it is not scheduled again for it: it finds the mark before it sleeps.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
-    ready: AtomicBool,
+    state: AtomicU8,
     waker: AtomicWaker,
 }
+
+/// It looks at its sources, or is going to.
+const AWAKE: u8 = 0;
+/// Something became ready since it began to look.
+const MARKED: u8 = 1;
+/// It found nothing more, and its waker is registered.
+const ASLEEP: u8 = 2;
 
 impl Signal {
     /// Says that something is ready.
     pub(crate) fn wake(&self) {
-        if !self.ready.swap(true, Ordering::AcqRel) {
+        if self.state.swap(MARKED, Ordering::AcqRel) == ASLEEP {
             self.waker.wake();
         }
     }
 
-    /// Registers who is to be woken, and takes the mark. Look at every source after this call.
-    pub(crate) fn arm(&self, waker: &Waker) {
-        self.waker.register(waker);
-        self.ready.store(false, Ordering::SeqCst);
+    /// Takes the mark. Look at every source after this call: it is a swap, not a store, so that all
+    /// is seen that was made ready before the mark that it takes.
+    pub(crate) fn take(&self) {
+        self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
-    /// Whether something became ready since [`Signal::arm`].
+    /// Lets `waker` be woken when something becomes ready; false where something has become so since
+    /// [`Signal::take`]: then look again.
+    pub(crate) fn sleep(&self, waker: &Waker) -> bool {
+        self.waker.register(waker);
+        self.state
+            .compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Whether something became ready since [`Signal::take`].
+    #[cfg(test)]
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        self.state.load(Ordering::Acquire) == MARKED
     }
 }
 
@@ -393,6 +410,73 @@ mod tests {
             ..room.figures()
         };
         room.publish(vec![batch], figures);
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn who_is_awake_is_marked_and_who_sleeps_is_woken_once() {
+        let signal = Signal::default();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let wakes = || count.0.load(Ordering::SeqCst);
+        signal.take();
+        signal.wake();
+        assert!(!signal.sleep(&waker), "it was marked while it looked");
+        signal.take();
+        assert!(signal.sleep(&waker));
+        assert_eq!(wakes(), 0, "nobody slept");
+        signal.wake();
+        signal.wake();
+        assert_eq!(wakes(), 1);
+        // Woken by something else meanwhile: it looks, and is not woken for what it looks at.
+        signal.take();
+        assert!(signal.sleep(&waker));
+        signal.take();
+        signal.wake();
+        assert_eq!(wakes(), 1);
+        assert!(!signal.sleep(&waker));
+    }
+
+    #[test]
+    fn no_wake_is_lost_between_threads() {
+        struct Unpark(std::thread::Thread);
+        impl std::task::Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        const EACH: usize = 100_000;
+        let (signal, made) = (Signal::default(), AtomicUsize::new(0));
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..EACH {
+                        // The signal alone makes it visible.
+                        made.fetch_add(1, Ordering::Relaxed);
+                        signal.wake();
+                    }
+                });
+            }
+            loop {
+                signal.take();
+                if made.load(Ordering::Relaxed) == 2 * EACH {
+                    break;
+                }
+                if signal.sleep(&waker) {
+                    std::thread::park_timeout(std::time::Duration::from_secs(20));
+                    assert!(signal.is_ready(), "it slept through a wake");
+                }
+            }
+        });
     }
 
     #[test]

@@ -451,22 +451,33 @@ impl Session {
     /// Gives what the client's next frames ask of the driver; `None` when more input is needed, or
     /// answers to earlier tickets.
     pub fn poll_event(&mut self, now: Duration) -> Option<Event> {
+        let mut frames = usize::MAX;
+        self.poll_event_within(&mut frames, now)
+    }
+
+    /// The same as long as `frames` last, for a driver that shares its time: each frame and each line
+    /// feed that is decoded takes one off, and at 0 there may be more.
+    pub fn poll_event_within(&mut self, frames: &mut usize, now: Duration) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
-            if !self.is_reading() || self.receipts.is_full() || self.is_committing() {
+            let is_waiting = self.receipts.is_full() || self.is_committing();
+            if !self.is_reading() || is_waiting || *frames == 0 {
                 return None;
             }
-            match self.decoder.poll() {
-                Ok(None) => return None,
-                Ok(Some(Received::EndOfLine)) => {}
-                Ok(Some(Received::Frame(frame))) => {
-                    if let Some(event) = self.handle_frame(frame, now) {
-                        return Some(event);
-                    }
+            let received = match self.decoder.poll() {
+                Ok(received) => received?,
+                Err(error) => {
+                    self.refuse_input(&error);
+                    continue;
                 }
-                Err(error) => self.refuse_input(&error),
+            };
+            *frames -= 1;
+            if let Received::Frame(frame) = received
+                && let Some(event) = self.handle_frame(frame, now)
+            {
+                return Some(event);
             }
         }
     }

@@ -1,0 +1,297 @@
+//! The loop itself, polled by hand: how often it goes round, and that nothing waits for a wake-up that
+//! does not come.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+
+use shared::chat::{RoomId, RoomName};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+use super::*;
+use crate::chat::Board;
+use crate::chat::plain::Plain;
+use crate::log::sqlite::Sqlite;
+use crate::log::{Observer as _, Room};
+
+/// A peer whose payloads wait, and which takes all that is written, or none of it any more.
+#[derive(Default)]
+struct Peer {
+    input: VecDeque<Input>,
+    /// How often it was asked for a payload: once in each round.
+    rounds: usize,
+    /// Signalled in that round.
+    wakes_in: Option<(usize, Arc<Signal>)>,
+    out: Vec<u8>,
+    pending: usize,
+    is_broken: bool,
+}
+
+impl Transport for Peer {
+    const IS_TEXT: bool = true;
+
+    fn poll_payload(&mut self, _: &mut Context<'_>) -> Poll<Input> {
+        self.rounds += 1;
+        if let Some((round, signal)) = &self.wakes_in
+            && *round == self.rounds
+        {
+            signal.wake();
+        }
+        self.input.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn push(&mut self, frame: &[&[u8]]) {
+        let before = self.out.len();
+        Self::frame(frame, &mut self.out);
+        self.pending += self.out.len() - before;
+    }
+
+    fn push_binary(&mut self, frame: &[&[u8]]) {
+        self.push(frame);
+    }
+
+    fn frame(frame: &[&[u8]], out: &mut Vec<u8>) {
+        frame.iter().for_each(|piece| out.extend_from_slice(piece));
+    }
+
+    fn push_framed(&mut self, frames: Bytes) {
+        self.push(&[&frames]);
+    }
+
+    fn ping(&mut self) {}
+
+    fn close(&mut self, _: u16, _: &str) {}
+
+    fn pending(&self) -> usize {
+        self.pending
+    }
+
+    fn taken(&self) -> u64 {
+        (self.out.len() - self.pending) as u64
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_broken {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        self.pending = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl std::task::Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A connection that is polled by hand.
+struct Bench {
+    connection: Connection<Peer>,
+    wakes: Arc<Wakes>,
+    room: Arc<Room>,
+    _data: TempDir,
+}
+
+impl Bench {
+    async fn new(rate: u32) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let board = Arc::new(Board::default());
+        let log = Sqlite::open(data.path(), Arc::clone(&board) as Arc<_>).unwrap();
+        let chat = Arc::new(Chat {
+            log: Arc::new(log),
+            board,
+            plain: Some(Plain::default()),
+        });
+        let room = chat.create_room(RoomName::parse("r").unwrap());
+        let room = room.await.unwrap();
+        let hub = Arc::new(Hub::new(Settings {
+            stomp: Arc::default(),
+            message_rate: std::num::NonZeroU32::new(rate),
+            message_burst: std::num::NonZeroU32::MIN,
+            slow_reader_bytes_max: 512 << 10,
+            stall_timeout: Duration::from_secs(30),
+        }));
+        let origin = Origin {
+            session: 1,
+            guest: None,
+        };
+        let mailbox = Arc::default();
+        let mut bench = Bench {
+            connection: Connection::new(Peer::default(), chat, hub, mailbox, origin),
+            wakes: Arc::default(),
+            room,
+            _data: data,
+        };
+        bench.send("CONNECT\naccept-version:1.2\nhost:chat\n\n\0");
+        while bench.poll().is_pending() && bench.takes_wake() {}
+        bench.peer().rounds = 0;
+        bench
+    }
+
+    fn peer(&mut self) -> &mut Peer {
+        &mut self.connection.transport
+    }
+
+    fn send(&mut self, frames: &str) {
+        let payload = Input::Payload(Bytes::copy_from_slice(frames.as_bytes()));
+        self.peer().input.push_back(payload);
+    }
+
+    fn poll(&mut self) -> Poll<()> {
+        let waker = Waker::from(Arc::clone(&self.wakes));
+        self.connection.poll(&mut Context::from_waker(&waker))
+    }
+
+    /// Whether it was woken since this was asked.
+    fn takes_wake(&self) -> bool {
+        self.wakes.0.swap(0, Ordering::SeqCst) > 0
+    }
+
+    /// Polls it whenever it is woken, as a runtime does, until this is so; the number of polls.
+    async fn poll_until(&mut self, mut is_so: impl FnMut(&mut Self, Poll<()>) -> bool) -> usize {
+        for polls in 1..10_000 {
+            let poll = self.poll();
+            if is_so(self, poll) {
+                return polls;
+            }
+            assert!(poll.is_pending(), "it has ended");
+            let begin = Instant::now();
+            while !self.takes_wake() {
+                assert!(begin.elapsed() < Duration::from_secs(20), "it is not woken");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        panic!("it is woken again and again");
+    }
+
+    fn frames(&mut self, command: &str) -> usize {
+        let out = String::from_utf8_lossy(&self.peer().out).into_owned();
+        out.matches(&format!("{command}\n")).count()
+    }
+
+    fn talk(&self, receipt: usize) -> String {
+        format!(
+            "SEND\ndestination:/topic/chat/room/{}\nreceipt:{receipt}\n\n\
+             {{\"type\":\"TALK\",\"sender\":\"a\",\"message\":\"x\"}}\0",
+            self.room.id
+        )
+    }
+}
+
+#[tokio::test]
+async fn a_wake_during_a_poll_costs_one_more_round_and_no_poll() {
+    let mut bench = Bench::new(0).await;
+    let signal = Arc::clone(&bench.connection.mailbox.signal);
+    assert!(bench.poll().is_pending());
+    assert_eq!(bench.peer().rounds, 1);
+    for round in [2, 4] {
+        bench.peer().wakes_in = Some((round, Arc::clone(&signal)));
+        assert!(bench.poll().is_pending());
+        assert_eq!(bench.peer().rounds, round + 1);
+        assert!(!bench.takes_wake(), "it was awake");
+    }
+    signal.wake();
+    signal.wake();
+    assert_eq!(bench.wakes.0.swap(0, Ordering::SeqCst), 1);
+    assert!(bench.poll().is_pending());
+    assert_eq!(bench.peer().rounds, 6);
+    assert!(!bench.takes_wake());
+}
+
+#[tokio::test]
+async fn a_backlog_of_the_board_is_delivered_without_another_wake() {
+    const ROOMS: u128 = 2_000;
+    let mut bench = Bench::new(0).await;
+    bench.send("SUBSCRIBE\nid:0\ndestination:/topic/chat/rooms\n\n\0");
+    assert!(bench.poll().is_pending());
+    let board = Arc::clone(&bench.connection.chat.board);
+    for number in 1..=ROOMS {
+        let name = RoomName::parse("방").unwrap();
+        let id = RoomId(Uuid::from_u128(number));
+        let room = Room::new(
+            2,
+            id,
+            name,
+            OffsetDateTime::UNIX_EPOCH,
+            Default::default(),
+            Arc::default(),
+        );
+        board.made(&Arc::new(room));
+    }
+    assert!(bench.takes_wake());
+    bench
+        .poll_until(|bench, _| bench.frames("MESSAGE") == ROOMS as usize)
+        .await;
+    // Nor does it go round for nothing when all is delivered.
+    while bench.takes_wake() {
+        assert!(bench.poll().is_pending());
+    }
+    bench.peer().rounds = 0;
+    assert!(bench.poll().is_pending());
+    assert_eq!(bench.peer().rounds, 1);
+}
+
+#[tokio::test]
+async fn a_payload_of_thousands_of_frames_leaves_others_their_turn() {
+    const FRAMES: usize = 2_000;
+    let mut bench = Bench::new(0).await;
+    let plain = "SEND\ndestination:/topic/a\nreceipt:r\n\n\0";
+    let subscription = "SUBSCRIBE\nid:1\ndestination:/topic/b\nreceipt:r\n\n\0\
+                        UNSUBSCRIBE\nid:1\nreceipt:r\n\n\0";
+    let transaction = "BEGIN\ntransaction:t\nreceipt:r\n\n\0\
+                       ABORT\ntransaction:t\nreceipt:r\n\n\0";
+    for frames in [plain, subscription, transaction] {
+        let count = FRAMES * frames.matches('\0').count();
+        let payload = frames.repeat(FRAMES);
+        bench.peer().out.clear();
+        bench.send(&payload);
+        bench.peer().input.push_back(Input::Alive);
+        assert!(bench.poll().is_pending());
+        let first = bench.frames("RECEIPT");
+        assert!((1..=FRAMES_MAX).contains(&first), "{first} in one poll");
+        assert_eq!(bench.peer().input.len(), 1, "more was read meanwhile");
+        assert_eq!(bench.wakes.0.swap(0, Ordering::SeqCst), 1);
+        let polls = bench
+            .poll_until(|bench, _| bench.frames("RECEIPT") == count)
+            .await;
+        assert!(polls <= count / FRAMES_MAX + 1, "{polls}");
+        while bench.takes_wake() {
+            assert!(bench.poll().is_pending());
+        }
+        assert!(bench.peer().input.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_the_peer_was_lost_is_done() {
+    const FRAMES: usize = 3_000;
+    for is_broken in [false, true] {
+        let mut bench = Bench::new(0).await;
+        let payload: String = (0..FRAMES).map(|receipt| bench.talk(receipt)).collect();
+        bench.peer().is_broken = is_broken;
+        bench.send(&payload);
+        if !is_broken {
+            bench.peer().input.push_back(Input::End(None));
+        }
+        bench.poll_until(|_, poll| poll.is_ready()).await;
+        bench.connection.chat.log.stop();
+        assert_eq!(bench.room.end(), FRAMES as u64 + 1, "broken: {is_broken}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_peer_whose_message_waits_for_its_turn_is_not_polled_again_and_again() {
+    let mut bench = Bench::new(5).await;
+    let payload: String = (0..3).map(|receipt| bench.talk(receipt)).collect();
+    bench.peer().is_broken = true;
+    bench.send(&payload);
+    let polls = bench.poll_until(|_, poll| poll.is_ready()).await;
+    assert!(polls < 20, "{polls} polls");
+    bench.connection.chat.log.stop();
+    assert_eq!(bench.room.end(), 4);
+}
