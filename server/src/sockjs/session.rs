@@ -458,14 +458,19 @@ impl Sessions {
         open.by_id.insert(id.to_owned(), Arc::clone(&session));
         drop(open);
         let run = start(Link::new(Arc::clone(&session)));
-        let (sessions, id, ending) = (Arc::clone(self), id.to_owned(), Arc::clone(&session));
+        let listed = Listed {
+            sessions: Arc::clone(self),
+            id: id.to_owned(),
+            session: Arc::clone(&session),
+            _counted: counted,
+        };
         tokio::spawn(async move {
+            // Moved in, so that it goes with the task even where that panics.
+            let listed = listed;
             run.await;
-            ending.finish();
+            listed.session.finish();
             // Receivers that still come hear how it was closed.
-            tokio::time::sleep(sessions.disconnect_delay).await;
-            lock(&sessions.open).by_id.remove(&id);
-            drop(counted);
+            tokio::time::sleep(listed.sessions.disconnect_delay).await;
         });
         Some(session)
     }
@@ -482,6 +487,21 @@ impl Open {
             sessions: Arc::clone(sessions),
             address,
         })
+    }
+}
+
+/// A session that is found by its id. It has ended when this is dropped, however its connection ended.
+struct Listed {
+    sessions: Arc<Sessions>,
+    id: String,
+    session: Arc<Session>,
+    _counted: Counted,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.session.finish();
+        lock(&self.sessions.open).by_id.remove(&self.id);
     }
 }
 

@@ -51,7 +51,10 @@ impl Service for Kind {
         poll_fn(|cx| {
             while let Poll::Ready(input) = transport.poll_payload(cx) {
                 match input {
-                    Input::Payload(payload) => echoes.push_back(payload),
+                    Input::Payload(payload) => {
+                        assert!(payload != "panic!", "injected");
+                        echoes.push_back(payload);
+                    }
                     Input::Alive => {}
                     Input::Fault(..) | Input::End => return Poll::Ready(()),
                 }
@@ -109,6 +112,23 @@ async fn serve() -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(crate::accept(listener, app));
     address
+}
+
+#[tokio::test]
+async fn a_panic_of_its_connection_ends_a_session() {
+    let address = serve().await;
+    let session = session("/echo");
+    let [xhr, send] = ["xhr", "xhr_send"].map(|transport| format!("{session}/{transport}"));
+    let message = "[\"panic!\"]";
+    let receive = || post_text(address, &xhr, "");
+    assert_eq!(receive().await, (200, "o\n".to_owned()));
+    let (received, sent) = tokio::join!(receive(), post_text(address, &send, message));
+    assert_eq!(sent.0, 204);
+    assert_eq!(
+        received.1, "c[1002,\"Connection interrupted\"]\n",
+        "a receiver hears of it"
+    );
+    assert_eq!(post_text(address, &send, message).await.0, 404);
 }
 
 /// The path of a session of its own.
