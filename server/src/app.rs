@@ -1,5 +1,6 @@
 //! Every route on one page.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -16,6 +17,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{any, get};
 use client::ssr::Source;
 use governor::{DefaultKeyedRateLimiter, Quota};
+use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -104,6 +106,7 @@ pub(crate) fn routes(state: AppState) -> Router {
             state.clone(),
             refuse_while_draining,
         ))
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header_layer(header::REFERRER_POLICY, "same-origin"))
         .layer(header_layer(
@@ -130,6 +133,12 @@ fn cors(config: Arc<Config>) -> CorsLayer {
 
 fn header_layer(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
     SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+/// Answers a request whose handling panicked; the hook of the program has logged why.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    let detail = "the server failed over this request; its log says why";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response()
 }
 
 /// Answers everything new but `/healthz` with 503 once the server is going down.
@@ -192,5 +201,26 @@ fn endpoint(config: &Config) -> Settings {
         heart_beat_delay: Duration::from_millis(config.sockjs_heart_beat_ms),
         disconnect_delay: Duration::from_millis(config.sockjs_disconnect_ms),
         sessions_per_address_max: config.sockjs_sessions_per_address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_over_a_request_is_answered() {
+        let app = Router::<()>::new()
+            .route("/", get(|| async { panic!("injected") as &str }))
+            .layer(CatchPanicLayer::custom(panicked));
+        let request = Request::new(Body::empty());
+        let response = app.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
     }
 }

@@ -30,7 +30,7 @@ use crate::chat::plain::Reader;
 use crate::chat::{About, Chat, Checked, Refusal};
 use crate::guest::Visitor;
 use crate::log::tail::lock;
-use crate::log::{Done, Origin, Outcome, Signal};
+use crate::log::{Done, Origin, Outcome, SessionNumber, Signal};
 
 /// A connection takes entries from its cursors until so many bytes wait for the socket.
 const FILL_BYTES: usize = 128 << 10;
@@ -154,18 +154,41 @@ pub(crate) async fn run<T: Transport + Unpin + 'static>(
     visitor: Visitor,
 ) {
     let mailbox = Arc::new(Mailbox::default());
-    let Some(number) = hub.join(&mailbox.signal) else {
+    let Some(seat) = Seat::take(&chat, &hub, &mailbox.signal) else {
         let mut transport = transport;
         transport.close(1012, "the server is going down; connect again in a moment");
         let flush = poll_fn(|cx| transport.poll_flush(cx));
         drop(tokio::time::timeout(CLOSE_TIMEOUT, flush).await);
         return;
     };
-    let (chat_of, hub_of) = (Arc::clone(&chat), Arc::clone(&hub));
-    let mut connection = Connection::new(transport, chat_of, hub_of, mailbox, number, visitor);
+    let mut connection = Connection::new(transport, chat, hub, mailbox, seat.number, visitor);
     poll_fn(|cx| connection.poll(cx)).await;
-    chat.log.release(number);
-    hub.leave(number);
+}
+
+/// A session's place among the others. When it is dropped, by a panic too, its names are freed and
+/// nobody waits for it any more.
+struct Seat {
+    number: SessionNumber,
+    chat: Arc<Chat>,
+    hub: Arc<Hub>,
+}
+
+impl Seat {
+    /// Takes one, unless the server is draining.
+    fn take(chat: &Arc<Chat>, hub: &Arc<Hub>, signal: &Arc<Signal>) -> Option<Self> {
+        Some(Seat {
+            number: hub.join(signal)?,
+            chat: Arc::clone(chat),
+            hub: Arc::clone(hub),
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.chat.log.release(self.number);
+        self.hub.leave(self.number);
+    }
 }
 
 impl<T: Transport + Unpin + 'static> Connection<T> {
@@ -174,7 +197,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         chat: Arc<Chat>,
         hub: Arc<Hub>,
         mailbox: Arc<Mailbox>,
-        number: u64,
+        number: SessionNumber,
         visitor: Visitor,
     ) -> Self {
         let settings = hub.settings();
@@ -491,7 +514,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         let done = held.done.take().unwrap_or_else(|| {
             let mailbox = Arc::clone(&self.mailbox);
             let about = held.checked.take_about();
-            Box::new(move |outcome| {
+            Done::new(move |outcome| {
                 mailbox.put(Reply::Sent {
                     ticket,
                     about,
@@ -501,7 +524,8 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         });
         match self.chat.send(held.checked, done, &self.mailbox.signal) {
             Ok(()) => self.unanswered += 1,
-            Err((checked, done)) => {
+            Err(back) => {
+                let (checked, done) = *back;
                 self.held = Some(Held {
                     checked,
                     done: Some(done),

@@ -17,6 +17,8 @@ mod origin;
 mod pages;
 mod problem;
 mod sockjs;
+#[cfg(test)]
+mod tests;
 mod ws;
 
 use std::future::Future;
@@ -32,6 +34,7 @@ use shared::stomp::server::Config as StompConfig;
 use shared::stomp::{HeartBeat, Limits};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::app::AppState;
@@ -48,7 +51,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a peer may take to send the header of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why the server could not start.
+/// Why the server could not start, or could not go on.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct StartError(String);
@@ -59,15 +62,27 @@ pub struct StartError(String);
 /// Logs `listening on http://{address}` when it is ready.
 ///
 /// # Errors
-/// [`StartError`] says in plain words why the data directory cannot be used.
+/// [`StartError`] says in plain words why the data directory cannot be used, or what of the server
+/// has panicked so that it could not go on: then it was drained as far as it could.
 pub async fn serve(
     listener: TcpListener,
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
-    let config = Arc::new(config);
     let board = Arc::new(Board::default());
     let observer = Arc::clone(&board);
+    serve_with(listener, config, shutdown, board, observer).await
+}
+
+/// As [`serve`]; the log tells its `observer` of rooms.
+async fn serve_with(
+    listener: TcpListener,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    board: Arc<Board>,
+    observer: Arc<dyn log::Observer>,
+) -> Result<(), StartError> {
+    let config = Arc::new(config);
     let data_dir = config.data_dir.clone();
     let (log, guests) = tokio::task::spawn_blocking(move || {
         let log =
@@ -79,7 +94,8 @@ pub async fn serve(
     .await
     .map_err(|error| StartError(error.to_string()))??;
     let hub = Arc::new(Hub::new(settings(&config), guests.clone()));
-    let announcer = tokio::spawn(announce(Arc::clone(&board)));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(announce(Arc::clone(&board)));
     let chat = Arc::new(Chat {
         log: Arc::clone(&log) as Arc<dyn log::Log>,
         board,
@@ -96,26 +112,40 @@ pub async fn serve(
         tracing::warn!("built without the web client; `cargo xtask build` makes a server with it");
     }
 
-    let accepting = accept(listener, app);
-    let drained = async {
-        shutdown.await;
-        tracing::info!("going down: closing the open connections");
-        if tokio::time::timeout(DRAIN_TIMEOUT, hub.drain())
-            .await
-            .is_err()
-        {
-            tracing::warn!("some connections did not close in time and are dropped");
-        }
+    tasks.spawn(accept(listener, app));
+    let mut is_dead = log.is_dead();
+    let fault = tokio::select! {
+        () = shutdown => None,
+        () = async { drop(is_dead.wait_for(|is_dead| *is_dead).await) } => Some(LOG_DIED),
+        // These have no end but a panic.
+        _ = tasks.join_next() => Some(TASK_DIED),
     };
-    tokio::select! {
-        () = accepting => {}
-        () = drained => {}
+    match fault {
+        None => tracing::info!("going down: closing the open connections"),
+        Some(fault) => tracing::error!("{fault}: closing the open connections"),
     }
-    announcer.abort();
-    tokio::task::spawn_blocking(move || log.stop())
+    if tokio::time::timeout(DRAIN_TIMEOUT, hub.drain())
         .await
-        .map_err(|error| StartError(error.to_string()))
+        .is_err()
+    {
+        tracing::warn!("some connections did not close in time and are dropped");
+    }
+    drop(tasks);
+    let stopped = Arc::clone(&log);
+    tokio::task::spawn_blocking(move || stopped.stop())
+        .await
+        .map_err(|error| StartError(error.to_string()))?;
+    // It may have died only now.
+    let fault = fault.or_else(|| is_dead.borrow().then_some(LOG_DIED));
+    fault.map_or(Ok(()), |fault| Err(StartError(fault.to_owned())))
 }
+
+const LOG_DIED: &str = "the thread that orders messages has panicked and nothing can be stored, so \
+                        the server ends; what was acknowledged is on disk. Start it again, and report \
+                        the panic above";
+
+const TASK_DIED: &str = "a task of the server has panicked, so the server ends; what was acknowledged \
+                         is on disk. Start it again, and report the panic above";
 
 fn settings(config: &Config) -> Settings {
     let heart_beat = HeartBeat {
@@ -204,31 +234,5 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, app: axum::Router
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, %peer, "an HTTP connection ended early");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_system_watches_what_is_accepted() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (_peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (stream, _) = accepted.unwrap();
-        watch(&stream).unwrap();
-        let socket = socket2::SockRef::from(&stream);
-        assert!(socket.keepalive().unwrap());
-        let idle = socket.tcp_keepalive_time().unwrap();
-        let probes =
-            socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
-        assert!(idle + probes <= Duration::from_secs(90));
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            // A stream of SockJS has a heart-beat every 25 s; after it so much more may pass.
-            let unacknowledged = socket.tcp_user_timeout().unwrap().unwrap();
-            assert!(Duration::from_secs(25) + unacknowledged < Duration::from_secs(90));
-        }
     }
 }

@@ -42,6 +42,22 @@ fn start_log(format: LogFormat) {
         LogFormat::Text => log.with_target(false).init(),
         LogFormat::Json => log.json().init(),
     }
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Logs a panic as everything else is logged; the backtrace where `RUST_BACKTRACE` asks for one.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let words = panic.payload_as_str().unwrap_or("no words");
+    let place = panic.location().map(ToString::to_string);
+    let place = place.as_deref().unwrap_or("an unknown place");
+    let backtrace = std::backtrace::Backtrace::capture();
+    if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+        tracing::error!(thread, place, %backtrace, "panicked: {words}");
+    } else {
+        tracing::error!(thread, place, "panicked: {words}");
+    }
 }
 
 /// Completes at ctrl-c or SIGTERM.

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 pub(crate) use self::board::Board;
 use self::plain::{Letter, Plain};
 pub(crate) use self::refusal::{Refusal, SWITCHED_OFF};
-use crate::log::{Done, Full, Log, Origin, Outcome, Record, Room, Signal, StoreError};
+use crate::log::{Answer, Done, Full, Log, Origin, Outcome, Record, Room, Signal, StoreError};
 
 /// The most messages in one array sent to `/app/topic/chat/room/{roomId}`.
 const ARRAY_MESSAGES_MAX: usize = 1_000;
@@ -166,15 +166,15 @@ impl Chat {
         checked: Checked,
         done: Done,
         wake: &Arc<Signal>,
-    ) -> Result<(), (Checked, Done)> {
+    ) -> Result<(), Box<(Checked, Done)>> {
         let Checked { record, about } = checked;
         if record.messages.is_empty() {
-            done(Outcome::Appended);
+            done.tell(Outcome::Appended);
             return Ok(());
         }
         match self.log.append(record, done, wake) {
             Ok(()) => Ok(()),
-            Err(Full(record, done)) => Err((Checked { record, about }, done)),
+            Err(Full(record, done)) => Err(Box::new((Checked { record, about }, done))),
         }
     }
 
@@ -250,9 +250,11 @@ impl About {
     }
 }
 
-/// The end of a one-shot channel as a callback; a receiver that has gone is no error.
-pub(crate) fn answer<T: Send + 'static>(sender: oneshot::Sender<T>) -> Box<dyn FnOnce(T) + Send> {
-    Box::new(move |value| drop(sender.send(value)))
+/// The end of a one-shot channel as an answer; a receiver that has gone is no error.
+pub(crate) fn answer<T: Send + 'static>(
+    sender: oneshot::Sender<Result<T, StoreError>>,
+) -> Answer<Result<T, StoreError>> {
+    Answer::new(move |value| drop(sender.send(value)))
 }
 
 /// Encodes one MESSAGE of a state, not of a log: everything after what the session writes.

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use super::{Mailbox, Reply, Transport};
 use crate::chat::plain::{Inbox, Letter, Reader, Spread};
 use crate::chat::{Chat, Refusal, SWITCHED_OFF};
-use crate::log::{Batch, Read, Room, StoreError};
+use crate::log::{Answer, Batch, Read, Room, StoreError};
 
 /// How many bytes one cursor takes before the next has its turn.
 const TURN_BYTES: usize = 16 << 10;
@@ -262,9 +262,9 @@ impl Subscriptions {
         &self,
         subscription: SubscriptionKey,
         found: fn(V) -> Found,
-    ) -> Box<dyn FnOnce(Result<V, StoreError>) + Send> {
+    ) -> Answer<Result<V, StoreError>> {
         let mailbox = Arc::clone(&self.mailbox);
-        Box::new(move |answer| {
+        Answer::new(move |answer: Result<V, StoreError>| {
             let answer = answer.map(found);
             mailbox.put(Reply::Page(Page {
                 subscription,

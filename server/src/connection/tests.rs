@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use super::*;
 use crate::chat::Board;
 use crate::chat::plain::Plain;
+use crate::guest::Guests;
 use crate::log::sqlite::Sqlite;
 use crate::log::{Observer as _, Room};
 
@@ -109,20 +110,18 @@ impl Bench {
         });
         let room = chat.create_room(RoomName::parse("r").unwrap());
         let room = room.await.unwrap();
-        let hub = Arc::new(Hub::new(Settings {
+        let settings = Settings {
             stomp: Arc::default(),
             message_rate: std::num::NonZeroU32::new(rate),
             message_burst: std::num::NonZeroU32::MIN,
             slow_reader_bytes_max: 512 << 10,
             stall_timeout: Duration::from_secs(30),
-        }));
-        let origin = Origin {
-            session: 1,
-            guest: None,
         };
+        let guests = Guests::open(data.path()).unwrap();
+        let hub = Arc::new(Hub::new(settings, guests));
         let mailbox = Arc::default();
         let mut bench = Bench {
-            connection: Connection::new(Peer::default(), chat, hub, mailbox, origin),
+            connection: Connection::new(Peer::default(), chat, hub, mailbox, 1, Visitor::Program),
             wakes: Arc::default(),
             room,
             _data: data,
@@ -276,7 +275,7 @@ async fn what_came_before_the_peer_was_lost_is_done() {
         bench.peer().is_broken = is_broken;
         bench.send(&payload);
         if !is_broken {
-            bench.peer().input.push_back(Input::End(None));
+            bench.peer().input.push_back(Input::End);
         }
         bench.poll_until(|_, poll| poll.is_ready()).await;
         bench.connection.chat.log.stop();
@@ -294,4 +293,84 @@ async fn a_lost_peer_whose_message_waits_for_its_turn_is_not_polled_again_and_ag
     assert!(polls < 20, "{polls} polls");
     bench.connection.chat.log.stop();
     assert_eq!(bench.room.end(), 4);
+}
+
+/// Panics at its first payload, or waits for ever.
+struct Fault {
+    panics: bool,
+}
+
+impl Transport for Fault {
+    const IS_TEXT: bool = true;
+
+    fn poll_payload(&mut self, _: &mut Context<'_>) -> Poll<Input> {
+        assert!(!self.panics, "injected");
+        Poll::Pending
+    }
+
+    fn push(&mut self, _: &[&[u8]]) {}
+
+    fn push_binary(&mut self, _: &[&[u8]]) {}
+
+    fn frame(_: &[&[u8]], _: &mut Vec<u8>) {}
+
+    fn push_framed(&mut self, _: Bytes) {}
+
+    fn ping(&mut self) {}
+
+    fn close(&mut self, _: u16, _: &str) {}
+
+    fn pending(&self) -> usize {
+        0
+    }
+
+    fn taken(&self) -> u64 {
+        0
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_panic_or_an_abort_frees_the_names_and_the_hub() {
+    for panics in [true, false] {
+        let bench = Bench::new(0).await;
+        let (chat, hub) = (&bench.connection.chat, &bench.connection.hub);
+        // The name of the session that the hub numbers next.
+        let guest = |number: u128| Some(Uuid::from_u128(number));
+        let enter = |session, guest| {
+            let (sender, told) = tokio::sync::oneshot::channel();
+            let record = crate::log::Record {
+                origin: Origin { session, guest },
+                messages: vec![shared::chat::NewMessage {
+                    room_id: bench.room.id,
+                    sender: shared::chat::Sender::parse("a").unwrap(),
+                    body: shared::chat::NewBody::Enter,
+                    id: None,
+                }],
+            };
+            let done = Done::new(move |outcome| drop(sender.send(outcome)));
+            assert!(chat.log.append(record, done, &Arc::default()).is_ok());
+            told
+        };
+        assert_eq!(enter(1, guest(1)).await.unwrap(), Outcome::Appended);
+        let refused = enter(2, guest(2)).await.unwrap();
+        assert!(matches!(refused, Outcome::Refused { .. }), "{refused:?}");
+        let running = run(
+            Fault { panics },
+            Arc::clone(chat),
+            Arc::clone(hub),
+            Visitor::Known(Uuid::from_u128(1)),
+        );
+        let running = tokio::spawn(running);
+        tokio::task::yield_now().await;
+        running.abort();
+        let ended = running.await.unwrap_err();
+        assert_eq!(ended.is_panic(), panics);
+        assert_eq!(enter(2, guest(2)).await.unwrap(), Outcome::Appended);
+        let drained = tokio::time::timeout(Duration::from_secs(20), hub.drain());
+        assert!(drained.await.is_ok(), "the hub waits for who has gone");
+    }
 }

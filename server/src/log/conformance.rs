@@ -10,6 +10,7 @@ use shared::chat::{ChatMessage, MessageId, NewBody, NewMessage, RoomName, Sender
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::answer::{Answer, Failing};
 use super::{
     Done, Full, Log, Observer, Origin, Outcome, Range, Read, Reason, Record, Room, SessionNumber,
     Signal, StoreError,
@@ -31,7 +32,7 @@ impl Observer for Nobody {
 
 /// Runs all of the suite, each case in a directory of its own.
 pub(super) fn run(open: Open) {
-    let cases: [(&str, fn(Open, &Path)); 9] = [
+    let cases: [(&str, fn(Open, &Path)); 11] = [
         ("one order for everybody", one_order_for_everybody),
         (
             "a record is whole or not at all",
@@ -58,6 +59,11 @@ pub(super) fn run(open: Open) {
             "a full log gives back and wakes",
             a_full_log_gives_back_and_wakes,
         ),
+        (
+            "a panic fails what waits and what comes",
+            a_panic_fails_what_waits_and_what_comes,
+        ),
+        ("a panic of a read fails it alone", a_panic_of_a_read),
         (
             "what was acknowledged is there after a stop",
             what_was_acknowledged_is_there,
@@ -105,10 +111,11 @@ fn enter(room: &Room, sender: &str) -> NewMessage {
     }
 }
 
-/// The end of a one-shot callback.
-fn answer<T: Send + 'static>() -> (Box<dyn FnOnce(T) + Send>, Receiver<T>) {
+/// An answer, and where it is told.
+fn answer<T: Failing + Send + 'static>() -> (Answer<T>, Receiver<T>) {
     let (sender, receiver) = channel();
-    (Box::new(move |value| drop(sender.send(value))), receiver)
+    let answer = Answer::new(move |value| drop(sender.send(value)));
+    (answer, receiver)
 }
 
 /// Appends without waiting.
@@ -407,7 +414,7 @@ fn a_full_log_gives_back_and_wakes(open: Open, directory: &Path) {
         origin: program(1),
         messages: vec![talk(&room, "a", text)],
     };
-    let waits: Done = Box::new(move |_| assert!(held.recv().is_err()));
+    let waits = Done::new(move |_| assert!(held.recv().is_err()));
     let wake = Arc::new(Signal::default());
     assert!(log.append(record("first"), waits, &wake).is_ok());
     let mut outcomes = Vec::new();
@@ -428,6 +435,94 @@ fn a_full_log_gives_back_and_wakes(open: Open, directory: &Path) {
     assert!(log.append(back, done, &wake).is_ok());
     log.stop();
     assert_eq!(room.end(), outcomes.len() as u64 + 3);
+}
+
+fn a_panic_fails_what_waits_and_what_comes(open: Open, directory: &Path) {
+    let log = open(directory);
+    let room = make_room(&*log, "r").unwrap();
+    let (hold, held) = channel::<()>();
+    let record = |text: &str| Record {
+        origin: program(1),
+        messages: vec![talk(&room, "a", text)],
+    };
+    let panics = Done::new(move |outcome| {
+        assert!(held.recv().is_err());
+        panic!("injected, after {outcome:?}");
+    });
+    let wake = Arc::new(Signal::default());
+    assert!(log.append(record("stored"), panics, &wake).is_ok());
+    // What gathers meanwhile fills the log.
+    let mut outcomes = Vec::new();
+    let (back, back_done, back_outcome) = loop {
+        let (done, outcome) = answer();
+        match log.append(record("gathers"), done, &wake) {
+            Ok(()) => outcomes.push(outcome),
+            Err(Full(record, done)) => break (record, done, outcome),
+        }
+    };
+    let (done, made) = answer();
+    log.create_room(RoomName::parse("late").unwrap(), done);
+    assert!(log.is_healthy());
+    drop(hold);
+    let mut failed = 0;
+    for outcome in &outcomes {
+        match outcome.recv_timeout(SOON).unwrap() {
+            // It was committed with the first: that is the truth of it.
+            Outcome::Appended => assert_eq!(failed, 0),
+            outcome => {
+                assert_eq!(outcome, Outcome::Failed);
+                failed += 1;
+            }
+        }
+    }
+    assert!(failed > 0);
+    assert!(!log.is_healthy());
+    assert!(made.recv_timeout(SOON).unwrap().is_err());
+    assert!(wake.is_ready(), "who found it full tries again");
+    assert!(log.append(back, back_done, &wake).is_ok());
+    assert_eq!(back_outcome.recv_timeout(SOON).unwrap(), Outcome::Failed);
+    assert!(make_room(&*log, "later").is_err());
+    log.probe();
+    log.release(1);
+    // What is stored is still read.
+    let stored = 1 + outcomes.len() - failed;
+    assert_eq!(everything(&*log, &room).len(), stored);
+    assert!(!log.is_healthy(), "nothing makes it well again");
+    log.stop();
+    drop(log);
+    let log = open(directory);
+    assert_eq!(everything(&*log, &log.room(room.id).unwrap()).len(), stored);
+    log.stop();
+}
+
+fn a_panic_of_a_read(open: Open, directory: &Path) {
+    let log = open(directory);
+    let room = make_room(&*log, "r").unwrap();
+    append(&*log, program(1), vec![talk(&room, "a", "x")]);
+    // More than there are threads.
+    for _ in 0..8 {
+        let panics = Answer::new(|_| panic!("injected"));
+        log.page(&room, 1, panics);
+    }
+    let newest = Range {
+        before: None,
+        after: None,
+        limit: 1,
+    };
+    for _ in 0..8 {
+        assert_eq!(history(&*log, &room, newest).unwrap().len(), 1);
+    }
+    let begin = std::time::Instant::now();
+    while log.is_healthy() {
+        assert!(begin.elapsed() < SOON, "a panic is never silent");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(
+        append(&*log, program(1), vec![talk(&room, "a", "y")]),
+        Outcome::Appended
+    );
+    assert!(!log.is_healthy());
+    log.stop();
 }
 
 fn what_was_acknowledged_is_there(open: Open, directory: &Path) {

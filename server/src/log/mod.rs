@@ -7,6 +7,7 @@
 //! `sqlite` keeps the log on disk; `order` decides and commits; `tail` holds each room's newest
 //! entries, encoded once, and wakes who follows it.
 
+mod answer;
 mod checkpoint;
 mod clock;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub(crate) use self::answer::Answer;
 pub(crate) use self::tail::{Batch, Read, Room, Signal};
 
 /// The number of a session, unique while the process lives.
@@ -94,8 +96,8 @@ pub(crate) enum Reason {
     IdTaken,
 }
 
-/// Called once, on the log's own thread, when a record's fate is known. It must not block.
-pub(crate) type Done = Box<dyn FnOnce(Outcome) + Send>;
+/// Told when a record's fate is known.
+pub(crate) type Done = Answer<Outcome>;
 
 /// The log cannot take more now; the record comes back, and the signal fires when it can.
 pub(crate) struct Full(pub(crate) Record, pub(crate) Done);
@@ -139,6 +141,9 @@ pub(crate) trait Observer: Send + Sync {
 ///   an entry before that.
 /// - **Decisions** that must hold at the moment of ordering (an id unused, a name free) are made
 ///   there, and nowhere else.
+/// - **Answers**: each is told once, also where a thread of the log panics: then it says that it
+///   failed, unless it was decided. When the thread that orders has panicked, nothing is appended
+///   any more.
 /// - **Bounds**: what waits to be appended is bounded; past that `append` gives the record back.
 pub(crate) trait Log: Send + Sync {
     /// Appends a record; `done` learns what became of it.
@@ -148,11 +153,7 @@ pub(crate) trait Log: Send + Sync {
     fn append(&self, record: Record, done: Done, wake: &Arc<Signal>) -> Result<(), Full>;
 
     /// Makes a room; `done` is called when it is on disk.
-    fn create_room(
-        &self,
-        name: RoomName,
-        done: Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>,
-    );
+    fn create_room(&self, name: RoomName, done: Answer<Result<Arc<Room>, StoreError>>);
 
     /// Frees the names of a session that has ended. What it sent before stays in order before this.
     fn release(&self, session: SessionNumber);
@@ -168,27 +169,18 @@ pub(crate) trait Log: Send + Sync {
         &self,
         room: &Arc<Room>,
         range: Range,
-        done: Box<dyn FnOnce(Result<Vec<ChatMessage>, StoreError>) + Send>,
+        done: Answer<Result<Vec<ChatMessage>, StoreError>>,
     );
 
     /// Reads entries from `seq` on, encoded for delivery, as far as one page goes. Readers of the
     /// same page share it.
-    fn page(
-        &self,
-        room: &Arc<Room>,
-        seq: u64,
-        done: Box<dyn FnOnce(Result<Arc<Batch>, StoreError>) + Send>,
-    );
+    fn page(&self, room: &Arc<Room>, seq: u64, done: Answer<Result<Arc<Batch>, StoreError>>);
 
     /// Finds the first `seq` whose `sentAt` is at or after `time`; one past the end if none is.
-    fn seq_at(
-        &self,
-        room: &Arc<Room>,
-        time: OffsetDateTime,
-        done: Box<dyn FnOnce(Result<u64, StoreError>) + Send>,
-    );
+    fn seq_at(&self, room: &Arc<Room>, time: OffsetDateTime, done: Answer<Result<u64, StoreError>>);
 
-    /// Whether the store answers and holds what it should, by its latest attempts.
+    /// Whether the store answers and holds what it should, by its latest attempts, and none of the
+    /// log's threads has panicked.
     fn is_healthy(&self) -> bool;
 
     /// Attempts to write, so that [`Log::is_healthy`] comes to know.

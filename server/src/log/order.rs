@@ -1,6 +1,7 @@
 //! The one ordered path: what has gathered is decided and committed in one transaction, then shown.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ use super::names::{Admission, Names};
 use super::sqlite::{Health, Stored, Writer};
 use super::tail::{BATCH_BYTES_MAX, Figures, lock};
 use super::{
-    Batch, Done, Full, Observer, Outcome, Reason, Record, Room, SessionNumber, Signal, StoreError,
+    Answer, Batch, Done, Full, Observer, Outcome, Reason, Record, Room, SessionNumber, Signal,
+    StoreError,
 };
 
 /// The most records that wait to be appended.
@@ -30,8 +32,8 @@ const BATCH_MAX: usize = 4_096;
 /// for nothing, and under load batches are larger, which is cheaper for everybody.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Called with the new room once it is on disk.
-pub(super) type RoomDone = Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>;
+/// Told of the new room once it is on disk.
+pub(super) type RoomDone = Answer<Result<Arc<Room>, StoreError>>;
 
 /// What the ordering thread is asked to do.
 pub(super) enum Command {
@@ -69,7 +71,7 @@ impl Queue {
         let mut state = lock(&self.state);
         if state.stopping {
             drop(state);
-            done(Outcome::Failed);
+            done.tell(Outcome::Failed);
             return Ok(());
         }
         if state.records >= QUEUE_RECORDS_MAX || state.bytes >= QUEUE_BYTES_MAX {
@@ -87,10 +89,8 @@ impl Queue {
         let state = lock(&self.state);
         if state.stopping {
             drop(state);
-            if let Command::CreateRoom(_, done) = command {
-                done(Err(StoreError::Unavailable));
-            }
-            return;
+            // Dropped, it tells who waits that it failed.
+            return drop(command);
         }
         self.push(state, command);
     }
@@ -116,6 +116,22 @@ impl Queue {
     pub(super) fn stop(&self) {
         lock(&self.state).stopping = true;
         self.filled.notify_one();
+    }
+
+    /// Takes no more, and answers what waits as failed: there is nobody to commit it.
+    fn abandon(&self) {
+        let QueueState {
+            commands, waiting, ..
+        } = {
+            let mut state = lock(&self.state);
+            let stopped = QueueState {
+                stopping: true,
+                ..QueueState::default()
+            };
+            std::mem::replace(&mut *state, stopped)
+        };
+        waiting.iter().for_each(|signal| signal.wake());
+        drop(commands);
     }
 
     /// Waits for commands and takes up to [`BATCH_MAX`] into `batch`; false when it has stopped
@@ -176,8 +192,21 @@ struct Staged {
 }
 
 impl Orderer {
-    /// Runs until the queue has stopped and is empty.
-    pub(super) fn run(mut self) {
+    /// Runs until the queue has stopped and is empty. A panic ends it: what waits is answered as
+    /// failed, and whoever watches the health is told.
+    pub(super) fn run(self) {
+        let (queue, health) = (Arc::clone(&self.queue), Arc::clone(&self.health));
+        // Nothing of this thread's state is used after a panic: the transaction goes with it.
+        if catch_unwind(AssertUnwindSafe(|| self.order())).is_err() {
+            tracing::error!(
+                "the thread that orders messages has panicked; nothing is stored any more"
+            );
+            health.note_death();
+            queue.abandon();
+        }
+    }
+
+    fn order(mut self) {
         let mut batch = Vec::new();
         while self.queue.take(&mut batch) {
             let begin = Instant::now();
@@ -196,6 +225,8 @@ impl Orderer {
         let mut left: BTreeSet<i64> = BTreeSet::new();
         let mut staged: BTreeMap<i64, Staged> = BTreeMap::new();
         let mut probed = false;
+        let health = Arc::clone(&self.health);
+        let _watch = health.watch();
         let now = self.clock.now();
         let mut result = self.writer.begin();
         if self.clock.was_set_back() {
@@ -231,6 +262,17 @@ impl Orderer {
         }
         if result.is_ok() {
             self.clock.noted();
+            // On disk: that is the answer, whatever becomes of this thread.
+            for (done, outcome) in &mut appended {
+                outcome
+                    .take()
+                    .into_iter()
+                    .for_each(|outcome| done.decide(outcome));
+            }
+            for (done, room) in &mut made {
+                room.iter()
+                    .for_each(|room| done.decide(Ok(Arc::clone(room))));
+            }
             self.names.keep();
             self.show(staged, &made);
         } else {
@@ -242,14 +284,9 @@ impl Orderer {
             self.names.keep();
         }
         self.count_participants(left);
-        for (done, room) in made {
-            let room = room.filter(|_| result.is_ok());
-            done(room.ok_or(StoreError::Unavailable));
-        }
-        for (done, outcome) in appended {
-            let outcome = outcome.filter(|_| result.is_ok());
-            done(outcome.unwrap_or(Outcome::Failed));
-        }
+        // What was not decided has failed.
+        drop(made);
+        drop(appended);
     }
 
     fn insert_room(&self, name: RoomName, now: OffsetDateTime) -> rusqlite::Result<Arc<Room>> {

@@ -4,6 +4,7 @@
 //! asks for is bounded by [`HISTORY_JOBS_MAX`].
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
@@ -13,7 +14,7 @@ use time::OffsetDateTime;
 
 use super::sqlite::{Health, MESSAGE_COLUMNS, millis, read_message};
 use super::tail::{BATCH_BYTES_MAX, lock};
-use super::{Batch, Range, Room, StoreError};
+use super::{Answer, Batch, Range, Room, StoreError};
 
 /// Entries in a page, unless they are large. Pages are aligned, so that cursors near one another
 /// share them; one that was cut short goes on where it ended.
@@ -25,7 +26,7 @@ const HISTORY_JOBS_MAX: usize = 8_192;
 /// The most bytes of whole pages kept for the next who asks.
 const CACHE_BYTES_MAX: usize = 16 << 20;
 
-type PageDone = Box<dyn FnOnce(Result<Arc<Batch>, StoreError>) + Send>;
+type PageDone = Answer<Result<Arc<Batch>, StoreError>>;
 type Job = Box<dyn FnOnce(&Connection, &Health) + Send>;
 
 /// The threads that read.
@@ -93,10 +94,10 @@ impl Readers {
         &self,
         room: &Arc<Room>,
         range: Range,
-        done: Box<dyn FnOnce(Result<Vec<ChatMessage>, StoreError>) + Send>,
+        done: Answer<Result<Vec<ChatMessage>, StoreError>>,
     ) {
         if lock(&self.shared.jobs).queue.len() >= HISTORY_JOBS_MAX {
-            return done(Err(StoreError::Busy));
+            return done.tell(Err(StoreError::Busy));
         }
         let room = Arc::clone(room);
         self.ask(done, move |connection| {
@@ -108,7 +109,7 @@ impl Readers {
         &self,
         room: &Arc<Room>,
         time: OffsetDateTime,
-        done: Box<dyn FnOnce(Result<u64, StoreError>) + Send>,
+        done: Answer<Result<u64, StoreError>>,
     ) {
         let room = Arc::clone(room);
         self.ask(done, move |connection| {
@@ -124,7 +125,7 @@ impl Readers {
                 Some(page) if page.end() > seq => {
                     let page = Arc::clone(page);
                     drop(pages);
-                    return done(Ok(page));
+                    return done.tell(Ok(page));
                 }
                 page => page.is_some(),
             }
@@ -142,25 +143,26 @@ impl Readers {
         let room = Arc::clone(room);
         let shared = Arc::clone(&self.shared);
         let answer = move |page| shared.answer_page(key, page);
-        self.ask(Box::new(answer), move |connection| {
+        self.ask(Answer::new(answer), move |connection| {
             read_page(connection, &room, first)
         });
     }
 
-    fn ask<T: 'static>(
+    fn ask<T: Send + 'static>(
         &self,
-        done: Box<dyn FnOnce(Result<T, StoreError>) + Send>,
+        done: Answer<Result<T, StoreError>>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) {
         let mut jobs = lock(&self.shared.jobs);
         if jobs.stopping {
             drop(jobs);
-            return done(Err(StoreError::Unavailable));
+            return done.tell(Err(StoreError::Unavailable));
         }
         jobs.queue.push_back(Box::new(move |connection, health| {
+            let _watch = health.watch();
             let answer = read(connection);
             health.note_read(&answer);
-            done(answer.map_err(|_| StoreError::Unavailable));
+            done.tell(answer.map_err(|_| StoreError::Unavailable));
         }));
         drop(jobs);
         self.shared.filled.notify_one();
@@ -184,7 +186,10 @@ impl Shared {
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
             };
             drop(jobs);
-            job(connection, health);
+            // What it asked for is answered as failed, and the next has nothing to do with it.
+            if catch_unwind(AssertUnwindSafe(|| job(connection, health))).is_err() {
+                tracing::error!("a read of the message store has panicked");
+            }
         }
     }
 
@@ -202,7 +207,7 @@ impl Shared {
             pages.wanted.remove(&key).unwrap_or_default()
         };
         for done in waiting {
-            done(page.clone());
+            done.tell(page.clone());
         }
     }
 }

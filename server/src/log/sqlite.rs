@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use shared::chat::{ChatMessage, RoomId, RoomName};
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 pub(crate) use self::open::OpenError;
 use self::open::{lock_directory, open_checked, open_reader, rooms_of};
@@ -26,7 +27,8 @@ use super::order::{Command, Orderer, Queue, Rooms};
 use super::pages::Readers;
 use super::tail::lock;
 use super::{
-    Batch, Done, Full, Log, Observer, Range, Record, Room, SessionNumber, Signal, StoreError,
+    Answer, Batch, Done, Full, Log, Observer, Range, Record, Room, SessionNumber, Signal,
+    StoreError,
 };
 use crate::data_dir;
 
@@ -40,9 +42,37 @@ pub(super) struct Health {
     writes_fail: AtomicBool,
     reads_fail: AtomicBool,
     is_damaged: AtomicBool,
+    has_panicked: AtomicBool,
+    /// Nothing can be ordered any more.
+    is_dead: watch::Sender<bool>,
 }
 
 impl Health {
+    /// Notes a panic on one of the log's threads: what it did is not known, so that readiness fails
+    /// until the program is started anew.
+    pub(super) fn note_panic(&self) {
+        self.has_panicked.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes a panic while the guard lives: before anybody hears that what they asked failed.
+    pub(super) fn watch(&self) -> impl Drop {
+        struct Watch<'a>(&'a Health);
+        impl Drop for Watch<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    self.0.note_panic();
+                }
+            }
+        }
+        Watch(self)
+    }
+
+    /// Notes that the thread that orders has ended by a panic.
+    pub(super) fn note_death(&self) {
+        self.note_panic();
+        self.is_dead.send_replace(true);
+    }
+
     pub(super) fn note_write<T>(&self, result: &rusqlite::Result<T>) {
         let advice = "the message store could not be written; nothing of this batch is kept";
         Self::note(&self.writes_fail, &self.is_damaged, result, advice);
@@ -78,7 +108,12 @@ impl Health {
     }
 
     fn is_good(&self) -> bool {
-        let faults = [&self.writes_fail, &self.reads_fail, &self.is_damaged];
+        let faults = [
+            &self.writes_fail,
+            &self.reads_fail,
+            &self.is_damaged,
+            &self.has_panicked,
+        ];
         !faults
             .into_iter()
             .any(|fault| fault.load(Ordering::Relaxed))
@@ -113,6 +148,11 @@ impl Sqlite {
     pub(crate) fn open(data_dir: &Path, observer: Arc<dyn Observer>) -> Result<Self, OpenError> {
         let clock = Box::new(OffsetDateTime::now_utc);
         Self::open_with(data_dir, observer, clock, |_| Ok(()))
+    }
+
+    /// Tells whether nothing can be appended any more because the thread that orders has panicked.
+    pub(crate) fn is_dead(&self) -> watch::Receiver<bool> {
+        self.health.is_dead.subscribe()
     }
 
     /// As [`Sqlite::open`], by this clock; `prepare` gets the connection that writes.
@@ -177,11 +217,7 @@ impl Log for Sqlite {
         self.queue.append(record, done, wake)
     }
 
-    fn create_room(
-        &self,
-        name: RoomName,
-        done: Box<dyn FnOnce(Result<Arc<Room>, StoreError>) + Send>,
-    ) {
+    fn create_room(&self, name: RoomName, done: Answer<Result<Arc<Room>, StoreError>>) {
         self.queue.command(Command::CreateRoom(name, done));
     }
 
@@ -201,17 +237,12 @@ impl Log for Sqlite {
         &self,
         room: &Arc<Room>,
         range: Range,
-        done: Box<dyn FnOnce(Result<Vec<ChatMessage>, StoreError>) + Send>,
+        done: Answer<Result<Vec<ChatMessage>, StoreError>>,
     ) {
         self.readers.history(room, range, done);
     }
 
-    fn page(
-        &self,
-        room: &Arc<Room>,
-        seq: u64,
-        done: Box<dyn FnOnce(Result<Arc<Batch>, StoreError>) + Send>,
-    ) {
+    fn page(&self, room: &Arc<Room>, seq: u64, done: Answer<Result<Arc<Batch>, StoreError>>) {
         self.readers.page(room, seq, done);
     }
 
@@ -219,7 +250,7 @@ impl Log for Sqlite {
         &self,
         room: &Arc<Room>,
         time: OffsetDateTime,
-        done: Box<dyn FnOnce(Result<u64, StoreError>) + Send>,
+        done: Answer<Result<u64, StoreError>>,
     ) {
         self.readers.seq_at(room, time, done);
     }
