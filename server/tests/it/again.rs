@@ -51,7 +51,7 @@ async fn a_room_begins_where_the_new_subscription_says() {
     client.subscribe("s", &destination, from).await;
     seqs(&mut client, 4..=5).await;
     client.subscribe("s", &destination, "").await;
-    seqs(&mut client, 6..=5).await;
+    hears_nothing(&mut client).await;
     // What is said is heard once, and under another id again.
     client.subscribe("t", &destination, "").await;
     client.subscribe("t", &destination, "").await;
@@ -104,7 +104,7 @@ async fn what_a_queue_gave_the_old_subscription_goes_on_in_its_order() {
     other.subscribe("w", "/queue/work", headers).await;
     client.subscribe("w", "/queue/work", "").await;
     publish(&mut speaker, "/queue/work", "4").await;
-    let mut heard = vec![other.frame().await, client.frame().await];
+    let mut heard = [other.frame().await, client.frame().await];
     heard.sort_by_key(|frame| frame.body.clone());
     let bodies: Vec<_> = heard.iter().map(|frame| &frame.body[..]).collect();
     assert_eq!(bodies, [b"3", b"4"]);
