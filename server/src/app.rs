@@ -17,6 +17,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{any, get};
 use client::ssr::Source;
 use governor::{DefaultKeyedRateLimiter, Quota};
+use ipnet::IpNet;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -40,6 +41,7 @@ pub(crate) struct AppState {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) stomp: Endpoint<Stomp>,
     pub(crate) room_rate: Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>,
+    pub(crate) trusted_proxies: Arc<[IpNet]>,
     pub(crate) config: Arc<Config>,
 }
 
@@ -63,6 +65,7 @@ impl AppState {
             source,
             stomp,
             room_rate,
+            trusted_proxies: config.trusted_proxies.iter().flatten().copied().collect(),
             config,
         }
     }
@@ -72,7 +75,7 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
-        Ok(Caller::of(parts, &state.config.trusted_proxies))
+        Ok(Caller::of(parts, &state.trusted_proxies))
     }
 }
 
@@ -86,7 +89,7 @@ pub(crate) fn routes(state: AppState) -> Router {
         .route("/chat/room/{room_id}", get(api::room))
         .route("/chat/room/{room_id}/messages", get(api::messages))
         .method_not_allowed_fallback(api::method_not_allowed)
-        .layer(cors(Arc::clone(&state.config)));
+        .layer(cors(&state));
     Router::new()
         .route("/", get(|| async { Redirect::to("/chat/room") }))
         .merge(api)
@@ -117,9 +120,11 @@ pub(crate) fn routes(state: AppState) -> Router {
 }
 
 /// Lets pages of the allowed origins use the room API (contract, section 2).
-fn cors(config: Arc<Config>) -> CorsLayer {
+fn cors(state: &AppState) -> CorsLayer {
+    let trusted = Arc::clone(&state.trusted_proxies);
+    let config = Arc::clone(&state.config);
     let is_allowed = move |origin: &HeaderValue, parts: &Parts| {
-        let caller = Caller::of(parts, &config.trusted_proxies);
+        let caller = Caller::of(parts, &trusted);
         let origin = origin.to_str();
         origin.is_ok_and(|origin| caller.is_allowed(origin, &config.allowed_origins))
     };

@@ -1,18 +1,29 @@
 //! What can be set, by option or by environment, read once at the start.
 
-use std::net::{IpAddr, SocketAddr};
+use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use ipnet::IpNet;
+
+use crate::listen::ListenAddress;
 
 /// Sarangbang: a chat server. Serves the pages, the room API, and STOMP over WebSocket and SockJS.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "sarangbang", version, about)]
 pub struct Config {
-    /// The address to listen on; port 0 takes a free one, which the first log line names
-    #[arg(long, env = "SARANGBANG_LISTEN", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    /// Where to listen, as host and port; comma-separated, or given more than once, for several. Port
+    /// 0 takes a free one, which the first log line names
+    #[arg(
+        long,
+        env = "SARANGBANG_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_parser = List::<ListenAddress>::parse
+    )]
+    pub listen: Vec<List<ListenAddress>>,
 
     /// The folder that holds rooms and messages; made if missing
     #[arg(long, env = "SARANGBANG_DATA_DIR", default_value = "./data")]
@@ -27,10 +38,9 @@ pub struct Config {
     #[arg(
         long,
         env = "SARANGBANG_TRUSTED_PROXIES",
-        value_delimiter = ',',
-        value_parser = parse_network
+        value_parser = |text: &str| List::parse_with(text, parse_network)
     )]
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<List<IpNet>>,
 
     /// Chat messages a second that one session may send; 0 for no limit
     #[arg(long, env = "SARANGBANG_MESSAGE_RATE", default_value_t = 20)]
@@ -99,7 +109,10 @@ pub struct Config {
         long,
         env = "SARANGBANG_PLAIN_DESTINATIONS",
         default_value_t = true,
-        action = clap::ArgAction::Set
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = parse_switch
     )]
     pub plain_destinations: bool,
 
@@ -151,7 +164,11 @@ pub struct Config {
     #[arg(
         long,
         env = "SARANGBANG_SOCKJS_SESSION_COOKIE",
-        default_value_t = false
+        default_value_t = false,
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = parse_switch
     )]
     pub sockjs_session_cookie: bool,
 
@@ -183,6 +200,11 @@ pub struct Config {
     )]
     pub sockjs_sessions_per_address: usize,
 
+    /// Milliseconds that an HTTP connection is kept open between two requests: more than the idle time
+    /// of the balancer in front; 0 closes it after each answer
+    #[arg(long, env = "SARANGBANG_KEEP_ALIVE_MS", default_value_t = 75_000)]
+    pub keep_alive_ms: u64,
+
     /// How the log is written
     #[arg(long, env = "SARANGBANG_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -197,9 +219,225 @@ pub enum LogFormat {
     Json,
 }
 
+/// What an option lists: comma-separated, spaces and empty entries passed over. The option may be
+/// given more than once.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct List<T>(Vec<T>);
+
+impl<T: std::str::FromStr<Err = String>> List<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_with(text, str::parse)
+    }
+}
+
+impl<T> List<T> {
+    fn parse_with(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Self, String> {
+        let entries = text.split(',').map(str::trim);
+        let entries = entries.filter(|entry| !entry.is_empty());
+        entries.map(parse).collect::<Result<_, _>>().map(List)
+    }
+}
+
+impl<'a, T> IntoIterator for &'a List<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl Config {
+    /// Reads the program's options, and from its environment what they leave open. Ends the program
+    /// where that is what they ask for, and with a word on what is wrong with them.
+    pub fn read() -> Self {
+        let read = Self::read_from(std::env::args_os(), |name| std::env::var_os(name));
+        read.unwrap_or_else(|error| error.exit())
+    }
+
+    /// The same for these arguments, the program's name first, and this environment. A variable that
+    /// is empty is one that is not set.
+    ///
+    /// # Errors
+    /// Says what is wrong with them; to ask for help or the version counts as an error here.
+    pub fn read_from(
+        arguments: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&OsStr) -> Option<OsString>,
+    ) -> Result<Self, clap::Error> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let mut command = Config::command();
+        let named: Vec<_> = command
+            .get_arguments()
+            .filter_map(|option| Some((option.get_id().clone(), option.get_env()?.to_owned())))
+            .collect();
+        // As clap takes an empty variable for a value, variables go in as defaults.
+        for (id, name) in named {
+            let value = variable(&name).map(trimmed);
+            let value = value.filter(|value| !value.is_empty());
+            command = command.mut_arg(id, |option| {
+                let option = option.env(Resettable::Reset);
+                match value {
+                    Some(value) => option.default_value(value),
+                    None => option,
+                }
+            });
+        }
+        let matches = command.try_get_matches_from(&arguments);
+        let matches = matches.map_err(|error| match error.kind() {
+            // The help names the variables.
+            ErrorKind::DisplayHelp => Config::command()
+                .try_get_matches_from(&arguments)
+                .err()
+                .unwrap_or(error),
+            _ => error,
+        })?;
+        Config::from_arg_matches(&matches)
+    }
+}
+
+/// Without spaces around it.
+fn trimmed(value: OsString) -> OsString {
+    match value.to_str() {
+        Some(text) => text.trim().into(),
+        None => value,
+    }
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "true" | "on" => Ok(true),
+        "0" | "no" | "false" | "off" => Ok(false),
+        _ => Err(format!("`{text}` is neither `true` nor `false`")),
+    }
+}
+
 fn parse_network(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     address
         .or_else(|_| text.parse())
         .map_err(|_| format!("`{text}` is no address and no network such as 10.0.0.0/8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads options under an environment of these variables.
+    fn read(options: &[&str], variables: &[(&str, &str)]) -> Result<Config, String> {
+        let arguments = ["sarangbang"].iter().chain(options).map(OsString::from);
+        let variable = |name: &OsStr| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Config::read_from(arguments, variable).map_err(|error| error.to_string())
+    }
+
+    /// Every variable, and whether it is a switch.
+    fn variables() -> Vec<(String, bool)> {
+        let command = Config::command();
+        let options = command.get_arguments();
+        options
+            .filter_map(|option| {
+                let name = option.get_env()?.to_str()?.to_owned();
+                let kind = option.get_value_parser().type_id();
+                Some((name, kind == clap::builder::ValueParser::bool().type_id()))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_empty_variable_is_an_unset_one() {
+        let unset = read(&[], &[]).unwrap();
+        let all = variables();
+        assert!(all.len() > 20);
+        for (name, _) in &all {
+            for empty in ["", " ", "\t\n"] {
+                let read = read(&[], &[(name, empty)]).unwrap();
+                assert_eq!(
+                    format!("{read:?}"),
+                    format!("{unset:?}"),
+                    "{name}={empty:?}"
+                );
+            }
+        }
+        // One that is set has an effect, behind an option.
+        let set = [("SARANGBANG_ROOM_RATE", " 7 ")];
+        assert_eq!(read(&[], &set).unwrap().room_rate, 7);
+        assert_eq!(read(&["--room-rate", "8"], &set).unwrap().room_rate, 8);
+        let set = [("SARANGBANG_DATA_DIR", " /srv/my chat ")];
+        assert_eq!(
+            read(&[], &set).unwrap().data_dir,
+            PathBuf::from("/srv/my chat")
+        );
+    }
+
+    #[test]
+    fn every_switch_takes_the_usual_words() {
+        let switches: Vec<_> = variables().into_iter().filter(|(_, is)| *is).collect();
+        assert!(switches.len() >= 2, "{switches:?}");
+        for (name, _) in switches {
+            let option = name.trim_start_matches("SARANGBANG_").replace('_', "-");
+            let option = format!("--{}", option.to_ascii_lowercase());
+            let shown = |config: Config| format!("{config:?}");
+            let [on, off] = ["true", "false"]
+                .map(|word| shown(read(&[&format!("{option}={word}")], &[]).unwrap()));
+            assert_ne!(on, off);
+            assert_eq!(shown(read(&[&option], &[]).unwrap()), on);
+            for (words, expected) in [
+                (["1", "yes", "TRUE", "On", " yes "], &on),
+                (["0", "no", "False", "OFF", "no\n"], &off),
+            ] {
+                for word in words {
+                    let by_variable = shown(read(&[], &[(&name, word)]).unwrap());
+                    assert_eq!(&by_variable, expected, "{name}={word}");
+                    let by_option = shown(read(&[&option, word.trim()], &[]).unwrap());
+                    assert_eq!(&by_option, expected, "{option} {word}");
+                }
+            }
+            assert!(
+                read(&[], &[(&name, "maybe")])
+                    .unwrap_err()
+                    .contains("maybe")
+            );
+        }
+    }
+
+    #[test]
+    fn lists_pass_over_spaces_and_nothing() {
+        let networks = |config: Config| -> Vec<String> {
+            let all = config.trusted_proxies.iter().flatten();
+            all.map(IpNet::to_string).collect()
+        };
+        let expected = ["10.0.0.0/8", "::1/128"];
+        for list in ["10.0.0.0/8,::1", " 10.0.0.0/8 , ::1 ", "10.0.0.0/8,,::1,"] {
+            let by_variable = read(&[], &[("SARANGBANG_TRUSTED_PROXIES", list)]);
+            assert_eq!(networks(by_variable.unwrap()), expected, "{list}");
+            let by_option = read(&["--trusted-proxies", list], &[]);
+            assert_eq!(networks(by_option.unwrap()), expected, "{list}");
+        }
+        let options = ["--trusted-proxies", "10.0.0.0/8", "--trusted-proxies=::1"];
+        let both = read(&options, &[("SARANGBANG_TRUSTED_PROXIES", "192.0.2.1")]);
+        assert_eq!(networks(both.unwrap()), expected);
+        for broken in ["10.0.0.0/8;::1", "proxy", "10.0.0.0/33", "10.0.0.0 /8"] {
+            let read = read(&["--trusted-proxies", broken], &[]);
+            assert!(read.unwrap_err().contains("10.0.0.0/8"), "{broken}");
+        }
+        let options = [
+            "--listen",
+            "[::1]:1, localhost:2",
+            "--listen",
+            "127.0.0.1:3",
+        ];
+        let listen = read(&options, &[]).unwrap().listen;
+        let listen: Vec<_> = listen.iter().flatten().map(ToString::to_string).collect();
+        assert_eq!(listen, ["[::1]:1", "localhost:2", "127.0.0.1:3"]);
+    }
+
+    #[test]
+    fn the_help_names_the_variables() {
+        let help = read(&["--help"], &[("SARANGBANG_ROOM_RATE", "x")]).unwrap_err();
+        for (name, _) in variables() {
+            assert!(help.contains(&name), "{name}");
+        }
+    }
 }

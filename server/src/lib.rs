@@ -1,6 +1,6 @@
 //! The server: the room API, the pages, and the STOMP broker on the room log.
 //!
-//! `serve` gets its listener and its end from outside, so that a test owns both. Arrows run one
+//! `serve` gets its listeners and its end from outside, so that a test owns both. Arrows run one
 //! way: `app` > `api`, `pages`, `sockjs` > `ws` > `connection` > `chat` > `log` > `shared`.
 
 mod api;
@@ -12,6 +12,8 @@ mod config;
 mod connection;
 mod data_dir;
 mod guest;
+mod keep_alive;
+mod listen;
 mod log;
 mod origin;
 mod pages;
@@ -28,7 +30,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::ConnectInfo;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use shared::stomp::server::Config as StompConfig;
 use shared::stomp::{HeartBeat, Limits};
@@ -39,9 +40,11 @@ use tower::ServiceExt as _;
 
 use crate::app::AppState;
 use crate::chat::{Board, Chat};
-pub use crate::config::{Config, LogFormat};
+pub use crate::config::{Config, List, LogFormat};
 use crate::connection::{Hub, Settings};
 use crate::guest::Guests;
+use crate::keep_alive::Waits;
+pub use crate::listen::{ListenAddress, listen};
 use crate::log::Log as _;
 use crate::log::sqlite::Sqlite;
 
@@ -56,27 +59,27 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 #[error("{0}")]
 pub struct StartError(String);
 
-/// Serves on `listener` until `shutdown` completes, then drains: open connections are closed with
+/// Serves on `listeners` until `shutdown` completes, then drains: open connections are closed with
 /// 1012, everything new is answered with 503, and what was acknowledged is on disk.
 ///
-/// Logs `listening on http://{address}` when it is ready.
+/// Logs `listening on http://{address}` when it is ready, a line for each listener.
 ///
 /// # Errors
 /// [`StartError`] says in plain words why the data directory cannot be used, or what of the server
 /// has panicked so that it could not go on: then it was drained as far as it could.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let board = Arc::new(Board::default());
     let observer = Arc::clone(&board);
-    serve_with(listener, config, shutdown, board, observer).await
+    serve_with(listeners, config, shutdown, board, observer).await
 }
 
 /// As [`serve`]; the log tells its `observer` of rooms.
 async fn serve_with(
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     config: Config,
     shutdown: impl Future<Output = ()>,
     board: Arc<Board>,
@@ -101,18 +104,24 @@ async fn serve_with(
         board,
         plain: config.plain_destinations.then(chat::plain::Plain::default),
     });
+    let waits = Waits {
+        idle: Duration::from_millis(config.keep_alive_ms),
+        head: HEADER_TIMEOUT,
+    };
     let state = AppState::new(Arc::clone(&chat), Arc::clone(&hub), guests, config);
     let app = app::routes(state);
-    let address = listener
-        .local_addr()
-        .map_err(|error| StartError(error.to_string()))?;
-    tracing::info!("listening on http://{address}");
+    for listener in listeners {
+        let address = listener
+            .local_addr()
+            .map_err(|error| StartError(error.to_string()))?;
+        tracing::info!("listening on http://{address}");
+        tasks.spawn(accept(listener, app.clone(), waits));
+    }
 
     if !assets::is_built_in() {
         tracing::warn!("built without the web client; `cargo xtask build` makes a server with it");
     }
 
-    tasks.spawn(accept(listener, app));
     let mut is_dead = log.is_dead();
     let fault = tokio::select! {
         () = shutdown => None,
@@ -187,14 +196,14 @@ async fn announce(board: Arc<Board>) {
     }
 }
 
-async fn accept(listener: TcpListener, app: axum::Router) {
+async fn accept(listener: TcpListener, app: axum::Router, waits: Waits) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 if let Err(error) = watch(&stream) {
                     tracing::debug!(%error, %peer, "TCP keep-alive could not be set");
                 }
-                tokio::spawn(serve_connection(stream, peer, app.clone()));
+                tokio::spawn(serve_connection(stream, peer, app.clone(), waits));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: others may close theirs.
@@ -220,17 +229,16 @@ fn watch(stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, app: axum::Router) {
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, app: axum::Router, waits: Waits) {
     let app = app.map_request(
         move |mut request: axum::http::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             request.map(axum::body::Body::new)
         },
     );
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+    let (stream, builder) = waits.watch(stream);
+    let connection = builder
+        .serve_connection(stream, TowerToHyperService::new(app))
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, %peer, "an HTTP connection ended early");

@@ -3,12 +3,10 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use server::{Config, LogFormat};
-use tokio::net::TcpListener;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config = Config::read();
     start_log(config.log_format);
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -21,14 +19,9 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(config: Config) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-        format!(
-            "cannot listen on {}: {error}. Give another --listen",
-            config.listen
-        )
-    })?;
+    let listeners = server::listen(config.listen.iter().flatten()).await?;
     let stop = stop_signal()?;
-    Ok(server::serve(listener, config, stop).await?)
+    Ok(server::serve(listeners, config, stop).await?)
 }
 
 fn start_log(format: LogFormat) {

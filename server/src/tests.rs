@@ -52,7 +52,7 @@ async fn a_server_whose_log_dies_says_so_drains_and_ends_with_an_error() {
     });
     let watched = Arc::clone(&observer);
     let never = std::future::pending::<()>();
-    let server = tokio::spawn(serve_with(listener, config, never, board, watched));
+    let server = tokio::spawn(serve_with(vec![listener], config, never, board, watched));
 
     let url = format!("ws://{address}/ws/chat");
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();

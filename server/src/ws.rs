@@ -13,12 +13,12 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
 use crate::connection::{Input, Transport};
+use crate::keep_alive::Watched;
 
 /// The subprotocols that we speak, the highest first.
 const SUBPROTOCOLS: [&str; 3] = ["v12.stomp", "v11.stomp", "v10.stomp"];
@@ -129,7 +129,7 @@ where
     tokio::spawn(async move {
         match upgraded
             .await
-            .map(hyper::upgrade::Upgraded::downcast::<TokioIo<TcpStream>>)
+            .map(hyper::upgrade::Upgraded::downcast::<Watched>)
         {
             Ok(Ok(parts)) => {
                 let socket =

@@ -49,7 +49,7 @@ impl TestServer {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
-            server::serve(listener, config, async { drop(stopped.await) })
+            server::serve(vec![listener], config, async { drop(stopped.await) })
                 .await
                 .unwrap();
         });

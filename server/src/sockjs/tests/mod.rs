@@ -110,7 +110,11 @@ async fn serve() -> SocketAddr {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(crate::accept(listener, app));
+    let waits = crate::keep_alive::Waits {
+        idle: Duration::from_secs(75),
+        head: Duration::from_secs(30),
+    };
+    tokio::spawn(crate::accept(listener, app, waits));
     address
 }
 
