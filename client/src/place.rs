@@ -29,7 +29,9 @@ pub(crate) enum Place {
 
 impl Place {
     pub(crate) fn of(path: &str) -> Self {
-        if path.trim_end_matches('/') == ROOMS_PATH {
+        // A slash at the end names the same, as it does for the server.
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if path == ROOMS_PATH {
             return Place::Rooms;
         }
         path.strip_prefix(ROOM_PATH)
@@ -166,7 +168,10 @@ mod tests {
         for (path, expected) in [
             ("/chat/room", Place::Rooms),
             ("/chat/room/", Place::Rooms),
+            ("/chat/room//", Place::Nowhere),
             (room_path(id).as_str(), Place::Room(id)),
+            (&format!("{}/", room_path(id)), Place::Room(id)),
+            (&format!("{}//", room_path(id)), Place::Nowhere),
             ("/chat/room/enter/7", Place::Nowhere),
             ("/chat/room/enter/", Place::Nowhere),
             ("/", Place::Nowhere),

@@ -1,12 +1,16 @@
 //! The room API (contract, section 1).
 
+use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
 use tokio::sync::oneshot;
 
@@ -54,47 +58,32 @@ pub(crate) async fn create_room(
 }
 
 /// `GET /chat/rooms`
-pub(crate) async fn rooms(State(state): State<AppState>) -> Json<Vec<ChatRoom>> {
-    Json(
-        state
-            .chat
-            .log
-            .rooms()
-            .iter()
-            .map(|room| log::show(room))
-            .collect(),
-    )
+pub(crate) async fn rooms(State(state): State<AppState>) -> Response {
+    let rooms = state.chat.log.rooms();
+    let rooms: Vec<ChatRoom> = rooms.iter().map(|room| log::show(room)).collect();
+    tagged(&rooms)
 }
 
 /// `GET /chat/room/{roomId}`
 pub(crate) async fn room(
     State(state): State<AppState>,
-    Path(id): Path<String>,
-) -> Result<Json<ChatRoom>, Problem> {
-    find(&state, &id).map(|room| Json(log::show(&room)))
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    find(&state, id).map(|room| tagged(&log::show(&room)))
 }
 
 /// `GET /chat/room/{roomId}/messages?before=&after=&limit=`
 pub(crate) async fn messages(
     State(state): State<AppState>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Vec<ChatMessage>>, Problem> {
-    let room = find(&state, &id)?;
+) -> Result<Response, Problem> {
+    let room = find(&state, id)?;
     let range = parse_range(query.as_deref().unwrap_or_default())?;
     let (sender, receiver) = oneshot::channel();
     state.chat.log.history(&room, range, answer(sender));
-    Ok(Json(
-        receiver.await.unwrap_or(Err(StoreError::Unavailable))?,
-    ))
-}
-
-/// What a route of the room API says to a method that it has not; `Allow` names those that it has.
-pub(crate) async fn method_not_allowed() -> Problem {
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "use one of the methods that the header `Allow` names",
-    )
+    let messages: Vec<ChatMessage> = receiver.await.unwrap_or(Err(StoreError::Unavailable))?;
+    Ok(tagged(&messages))
 }
 
 /// `GET /healthz`: the process lives.
@@ -122,12 +111,31 @@ impl From<StoreError> for Problem {
     }
 }
 
+/// An answer that a client may keep and ask again for by its tag, which is weak: the answer may go out
+/// compressed.
+fn tagged(value: &impl Serialize) -> Response {
+    let json = serde_json::to_vec(value).expect("what the API shows is valid JSON");
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&json);
+    let headers = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
+        (header::ETAG, format!("W/\"{:016x}\"", hasher.finish())),
+    ];
+    (headers, json).into_response()
+}
+
 fn unprocessable(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
 }
 
-fn find(state: &AppState, id: &str) -> Result<std::sync::Arc<log::Room>, Problem> {
-    RoomId::parse(id)
+/// Finds the room of a path; what cannot be decoded names none.
+fn find(
+    state: &AppState,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Arc<log::Room>, Problem> {
+    id.ok()
+        .and_then(|Path(id)| RoomId::parse(&id))
         .and_then(|id| state.chat.log.room(id))
         .ok_or_else(|| {
             Problem::new(

@@ -20,17 +20,16 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use ipnet::IpNet;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::connection::{self, Hub, Transport};
 use crate::guest::{Guests, Visitor};
-use crate::origin::Caller;
+use crate::origin::{Access, Caller, Origins};
 use crate::problem::Problem;
 use crate::sockjs::{Endpoint, Service, Settings, Visit};
-use crate::{api, assets, pages};
+use crate::{api, assets, conditional, cors, pages};
 
 /// What every route can reach.
 #[derive(Clone)]
@@ -42,6 +41,7 @@ pub(crate) struct AppState {
     pub(crate) stomp: Endpoint<Stomp>,
     pub(crate) room_rate: Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
+    pub(crate) origins: Arc<Origins>,
     pub(crate) config: Arc<Config>,
 }
 
@@ -49,8 +49,10 @@ impl AppState {
     pub(crate) fn new(chat: Arc<Chat>, hub: Arc<Hub>, guests: Guests, config: Arc<Config>) -> Self {
         let room_rate = NonZeroU32::new(config.room_rate)
             .map(|rate| Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(rate))));
+        let allowed = config.allowed_origins.iter().flatten().cloned().collect();
+        let origins = Arc::new(Origins::new(allowed));
         let stomp = Endpoint::new(
-            endpoint(&config),
+            endpoint(&config, &origins),
             Stomp {
                 chat: Arc::clone(&chat),
                 hub: Arc::clone(&hub),
@@ -65,6 +67,7 @@ impl AppState {
             source,
             stomp,
             room_rate,
+            origins,
             trusted_proxies: config.trusted_proxies.iter().flatten().copied().collect(),
             config,
         }
@@ -88,52 +91,159 @@ pub(crate) fn routes(state: AppState) -> Router {
         .route("/chat/rooms", get(api::rooms))
         .route("/chat/room/{room_id}", get(api::room))
         .route("/chat/room/{room_id}/messages", get(api::messages))
-        .method_not_allowed_fallback(api::method_not_allowed)
-        .layer(cors(&state));
-    Router::new()
+        .method_not_allowed_fallback(other_method)
+        .layer(middleware::from_fn_with_state(state.clone(), share));
+    let routes = Router::new()
         .route("/", get(|| async { Redirect::to("/chat/room") }))
         .merge(api)
         .route("/chat/room/enter/{room_id}", get(pages::page))
-        .fallback(pages::page)
+        .fallback(nowhere)
         .layer(CompressionLayer::new())
-        .route("/ws/chat", any(stomp))
-        .route("/ws/chat/", any(stomp))
-        .route("/ws/chat/{*path}", any(stomp))
         .route(
             &package,
             get(|uri: Uri, headers: HeaderMap| assets::serve(uri, headers)),
         )
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
+        .method_not_allowed_fallback(other_method)
+        .layer(middleware::from_fn(read))
+        .route("/ws/chat", any(stomp))
+        .route("/ws/chat/", any(stomp))
+        .route("/ws/chat/{*path}", any(stomp))
         .layer(middleware::from_fn_with_state(
             state.clone(),
             refuse_while_draining,
         ))
         .layer(CatchPanicLayer::custom(panicked))
+        .with_state(state);
+    // What is done before a route is found stands outside of the router.
+    Router::new()
+        .fallback_service(routes)
+        .layer(middleware::from_fn(arrive))
         .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header_layer(header::REFERRER_POLICY, "same-origin"))
         .layer(header_layer(
             HeaderName::from_static("cross-origin-opener-policy"),
             "same-origin",
         ))
-        .with_state(state)
+}
+
+/// The methods of HTTP (RFC 9110, 9.3, and RFC 5789) but CONNECT, which is for proxies.
+const METHODS: [Method; 8] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::PATCH,
+];
+
+/// Does what is alike for all routes before one is found, and completes `Allow`.
+async fn arrive(mut request: Request<Body>, next: Next) -> Response {
+    if !METHODS.contains(request.method()) {
+        let detail = "this method is not known here; use one of those that OPTIONS tells";
+        return Problem::new(StatusCode::NOT_IMPLEMENTED, detail).into_response();
+    }
+    if request.uri().path() == "*" {
+        // RFC 9110, 9.3.7: of the server as a whole.
+        let allow = [(header::ALLOW, "GET, HEAD, POST, OPTIONS")];
+        return (StatusCode::NO_CONTENT, allow).into_response();
+    }
+    if let Some(path) = without_slash(request.uri().path())
+        && let Some(uri) = with_path(request.uri(), path)
+    {
+        *request.uri_mut() = uri;
+    }
+    let mut response = next.run(request).await;
+    let allow = response.headers().get(header::ALLOW);
+    if let Some(methods) = allow.and_then(|allow| allow.to_str().ok())
+        && !methods.contains("OPTIONS")
+    {
+        let methods = methods.replace(',', ", ") + ", OPTIONS";
+        if let Ok(methods) = HeaderValue::try_from(methods) {
+            response.headers_mut().insert(header::ALLOW, methods);
+        }
+    }
+    response
+}
+
+/// A slash at the end of a path names the same as the path without it; SockJS has its own rules.
+fn without_slash(path: &str) -> Option<&str> {
+    let before = path.strip_suffix('/')?;
+    let is_one = !before.is_empty() && !before.ends_with('/');
+    (is_one && !before.starts_with("/ws/chat")).then_some(before)
+}
+
+/// An address with another path and the same query.
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let target = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    target.parse().ok()
+}
+
+/// Has HEAD answered as GET is, of which hyper leaves out the content, and both by their conditions.
+async fn read(mut request: Request<Body>, next: Next) -> Response {
+    if request.method() == Method::HEAD {
+        *request.method_mut() = Method::GET;
+    }
+    if request.method() != Method::GET {
+        return next.run(request).await;
+    }
+    let asked = request.headers().clone();
+    conditional::answer(&asked, next.run(request).await)
+}
+
+/// What a route says to a method that it has not; the router adds `Allow`.
+async fn other_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    let detail = "use one of the methods that the header `Allow` names";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).into_response()
+}
+
+/// What is under no path of ours: a page for whoever reads.
+async fn nowhere(state: State<AppState>, caller: Caller, request: Request<Body>) -> Response {
+    if request.method() == Method::GET {
+        return pages::page(state, caller, request).await;
+    }
+    let detail = "there is nothing under this path";
+    Problem::new(StatusCode::NOT_FOUND, detail).into_response()
 }
 
 /// Lets pages of the allowed origins use the room API (contract, section 2).
-fn cors(state: &AppState) -> CorsLayer {
-    let trusted = Arc::clone(&state.trusted_proxies);
-    let config = Arc::clone(&state.config);
-    let is_allowed = move |origin: &HeaderValue, parts: &Parts| {
-        let caller = Caller::of(parts, &trusted);
-        let origin = origin.to_str();
-        origin.is_ok_and(|origin| caller.is_allowed(origin, &config.allowed_origins))
-    };
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(is_allowed))
-        .allow_credentials(true)
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::CONTENT_TYPE])
-        .expose_headers([header::LOCATION, header::RETRY_AFTER])
+async fn share(
+    State(state): State<AppState>,
+    caller: Caller,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let asked = request.headers().clone();
+    let is_preflight = request.method() == Method::OPTIONS
+        && asked.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let origin = asked.get(header::ORIGIN);
+    let is_allowed = origin.is_some() && state.origins.admit(&caller, &asked, Access::Usual);
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let mut vary = "origin";
+    if is_preflight {
+        vary = "origin, access-control-request-method, access-control-request-headers";
+    }
+    headers.append(header::VARY, HeaderValue::from_static(vary));
+    if let Some(origin) = origin.filter(|_| is_allowed) {
+        cors::share(headers, origin.clone());
+        if is_preflight {
+            cors::permit(headers, "GET, HEAD, POST, OPTIONS", &asked);
+        } else {
+            let shown = HeaderValue::from_static("etag, location, retry-after");
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, shown);
+        }
+    }
+    response
 }
 
 fn header_layer(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
@@ -194,10 +304,10 @@ impl Service for Stomp {
     }
 }
 
-fn endpoint(config: &Config) -> Settings {
+fn endpoint(config: &Config, origins: &Arc<Origins>) -> Settings {
     Settings {
         path: "/ws/chat",
-        allowed_origins: config.allowed_origins.clone(),
+        origins: Arc::clone(origins),
         client_url: config.sockjs_client_url.clone(),
         has_websocket: true,
         sets_session_cookie: config.sockjs_session_cookie,

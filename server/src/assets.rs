@@ -49,6 +49,11 @@ pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
     if let Some(encoding) = encoding {
         set(header::CONTENT_ENCODING, encoding);
     }
+    // The folder's name holds the hash of all that is in it; each form has a tag of its own.
+    let tag = format!("\"{PACKAGE_DIR}-{}\"", encoding.unwrap_or("plain"));
+    if let Ok(tag) = header::HeaderValue::try_from(tag) {
+        answer.insert(header::ETAG, tag);
+    }
     response
 }
 

@@ -10,6 +10,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnu
 use ipnet::IpNet;
 
 use crate::listen::ListenAddress;
+use crate::origin::AllowedOrigin;
 
 /// Sarangbang: a chat server. Serves the pages, the room API, and STOMP over WebSocket and SockJS.
 #[derive(Clone, Debug, Parser)]
@@ -29,11 +30,16 @@ pub struct Config {
     #[arg(long, env = "SARANGBANG_DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
 
-    /// Origins besides the server's own whose pages may connect, comma-separated; `*` for all
-    #[arg(long, env = "SARANGBANG_ALLOWED_ORIGINS", value_delimiter = ',')]
-    pub allowed_origins: Vec<String>,
+    /// Origins besides the server's own whose pages may connect, comma-separated, such as
+    /// https://www.example.org; https://*.example.org for the hosts below one, `*` for all
+    #[arg(
+        long,
+        env = "SARANGBANG_ALLOWED_ORIGINS",
+        value_parser = List::<AllowedOrigin>::parse
+    )]
+    pub allowed_origins: Vec<List<AllowedOrigin>>,
 
-    /// Proxies whose X-Forwarded-For, -Host and -Proto are believed, comma-separated: addresses or
+    /// Proxies whose X-Forwarded-For, -Host, -Port and -Proto are believed, comma-separated: addresses or
     /// networks such as 10.0.0.0/8
     #[arg(
         long,

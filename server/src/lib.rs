@@ -8,8 +8,10 @@ mod app;
 mod assets;
 mod body;
 mod chat;
+mod conditional;
 mod config;
 mod connection;
+mod cors;
 mod data_dir;
 mod guest;
 mod keep_alive;
@@ -47,6 +49,7 @@ use crate::keep_alive::Waits;
 pub use crate::listen::{ListenAddress, listen};
 use crate::log::Log as _;
 use crate::log::sqlite::Sqlite;
+pub use crate::origin::AllowedOrigin;
 
 /// How long a drain may take before what is left is dropped.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);

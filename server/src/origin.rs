@@ -1,12 +1,24 @@
 //! Who asks, and whether their origin may: address, host and scheme of a request, also through the
 //! proxies that we trust (contract, sections 2 and 4).
+//!
+//! `Forwarded` (RFC 7239) is not read: proxies that write `X-Forwarded-*` pass it on as the client wrote
+//! it, so that whoever asks could choose an address.
+
+mod allowed;
+mod refused;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
+use url::Url;
+
+pub use self::allowed::AllowedOrigin;
+use self::allowed::Origin;
+use self::refused::Refused;
 
 /// Who asks, as far as it can be believed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -15,8 +27,12 @@ pub(crate) struct Caller {
     pub(crate) address: IpAddr,
     /// Whether the browser came by https.
     pub(crate) is_secure: bool,
-    /// Host and port that the browser asked for.
+    /// Host and port that the browser asked for, as they came.
     host: String,
+    /// The port that a trusted proxy says the browser asked for.
+    forwarded_port: Option<u16>,
+    /// A peer that forwards, and is not trusted.
+    stranger: Option<IpAddr>,
 }
 
 impl Caller {
@@ -35,6 +51,7 @@ impl Caller {
         let host = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok());
+        let forwards = FORWARDED.iter().any(|name| headers.contains_key(*name));
         Caller {
             address: counted_as(client_address(peer, headers, is_trusted)),
             is_secure: forwarded("x-forwarded-proto") == Some("https"),
@@ -42,44 +59,132 @@ impl Caller {
                 .or(host)
                 .unwrap_or_default()
                 .to_owned(),
+            forwarded_port: forwarded("x-forwarded-port").and_then(|port| port.parse().ok()),
+            stranger: (forwards && !is_trusted(peer)).then_some(peer),
         }
     }
 
-    /// Whether the request's origin may connect: the server's own, whatever the scheme, as TLS may
-    /// end in front of us; those of the list; and whoever is no browser.
-    pub(crate) fn may_connect(&self, headers: &HeaderMap, allowed: &[String]) -> bool {
+    /// Whether an origin is the server's own, whatever the scheme, as TLS may end in front of us.
+    ///
+    /// A proxy's port counts beside that of the host, not for it: behind two proxies it may be the
+    /// port between them.
+    fn is_own(&self, origin: &Origin) -> bool {
+        let default = match origin.scheme.as_str() {
+            "http" => Some(80),
+            "https" => Some(443),
+            _ => return false,
+        };
+        let own = allowed::host_and_port(&self.host);
+        own.is_some_and(|(host, port)| {
+            let is_port = port.or(default) == origin.port
+                || (self.forwarded_port.is_some() && self.forwarded_port == origin.port);
+            host == origin.host && is_port
+        })
+    }
+}
+
+/// What proxies write.
+const FORWARDED: [&str; 4] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+];
+
+/// Whose pages may connect: the server's own, and those of the list.
+#[derive(Debug)]
+pub(crate) struct Origins {
+    allowed: Vec<AllowedOrigin>,
+    refused: Refused,
+}
+
+/// What a page of another origin asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Access {
+    /// What browsers keep from pages that may not read it.
+    Usual,
+    /// A script, as jsonp is, which any page can load: for other origins only where all may.
+    Script,
+}
+
+impl Origins {
+    pub(crate) fn new(allowed: Vec<AllowedOrigin>) -> Self {
+        Origins {
+            allowed,
+            refused: Refused::default(),
+        }
+    }
+
+    /// Whether a request's origin may connect; whoever is no browser may. A refusal is told to the
+    /// operator.
+    pub(crate) fn admit(&self, caller: &Caller, headers: &HeaderMap, access: Access) -> bool {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let origin = match headers.get(header::ORIGIN) {
-            Some(origin) => origin.to_str().ok(),
+            Some(origin) => origin.to_str().unwrap_or_default().to_owned(),
             None if text(HeaderName::from_static("sec-fetch-site")) != Some("cross-site") => {
                 return true;
             }
-            None => text(header::REFERER).and_then(origin_of),
+            None => text(header::REFERER)
+                .and_then(|page| Url::parse(page).ok())
+                .map(|page| page.origin().ascii_serialization())
+                .unwrap_or_default(),
         };
-        origin.is_some_and(|origin| self.is_allowed(origin, allowed))
+        let may = self.allows(caller, &origin, access);
+        if !may {
+            self.tell(caller, &origin, access);
+        }
+        may
     }
 
-    /// Whether pages of this origin may connect.
-    pub(crate) fn is_allowed(&self, origin: &str, allowed: &[String]) -> bool {
-        let is = |listed: &String| {
-            listed == "*"
-                || without_default_port(listed).eq_ignore_ascii_case(without_default_port(origin))
-        };
-        allowed.iter().any(is) || self.is_own(origin)
+    fn allows(&self, caller: &Caller, origin: &str, access: Access) -> bool {
+        if self.allowed.iter().any(AllowedOrigin::is_all) {
+            // Of another site's page without even a `Referer` nothing is known.
+            return !origin.is_empty();
+        }
+        Origin::parse(origin).is_some_and(|origin| {
+            let is_listed = || self.allowed.iter().any(|allowed| allowed.matches(&origin));
+            caller.is_own(&origin) || (access == Access::Usual && is_listed())
+        })
     }
 
-    fn is_own(&self, origin: &str) -> bool {
-        let Some((scheme @ ("http" | "https"), authority)) = origin.split_once("://") else {
-            return false;
+    /// Tells the operator of a refusal, once a minute for each origin.
+    fn tell(&self, caller: &Caller, origin: &str, access: Access) {
+        // It comes from a stranger: as much of it as an origin can be long.
+        let origin: String = origin.chars().take(300).collect();
+        if !self.refused.is_due(&origin, Instant::now()) {
+            return;
+        }
+        let host = &caller.host;
+        let shown = if origin.is_empty() {
+            "an unnamed origin"
+        } else {
+            &origin
         };
-        let port = if scheme == "https" { ":443" } else { ":80" };
-        let bare = |authority: &str| {
-            authority
-                .strip_suffix(port)
-                .unwrap_or(authority)
-                .to_ascii_lowercase()
+        let list = match access {
+            Access::Usual => "list it in --allowed-origins",
+            Access::Script => "to let it use jsonp, --allowed-origins must be `*`",
         };
-        !self.host.is_empty() && bare(authority) == bare(&self.host)
+        let proxy = match caller.stranger {
+            Some(peer) => format!(
+                "; if {peer}, which sends X-Forwarded-*, is your proxy, name it in --trusted-proxies"
+            ),
+            None => "; if a proxy in front changes the host, let it pass `Host` on".to_owned(),
+        };
+        tracing::warn!(
+            "pages of {shown} may not connect: the host asked for is `{host}`; {list}{proxy}"
+        );
+    }
+
+    /// The list as sources of a `Content-Security-Policy`.
+    pub(crate) fn sources(&self) -> String {
+        if self.allowed.iter().any(AllowedOrigin::is_all) {
+            return "*".to_owned();
+        }
+        let mut sources = "'self'".to_owned();
+        for allowed in &self.allowed {
+            sources.push_str(&format!(" {allowed}"));
+        }
+        sources
     }
 }
 
@@ -127,23 +232,6 @@ fn counted_as(address: IpAddr) -> IpAddr {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
         address => address,
     }
-}
-
-fn origin_of(url: &str) -> Option<&str> {
-    let authority = url.find("://")? + 3;
-    let end = url[authority..]
-        .find('/')
-        .map_or(url.len(), |slash| authority + slash);
-    Some(&url[..end])
-}
-
-fn without_default_port(origin: &str) -> &str {
-    let port = if origin.starts_with("https://") {
-        ":443"
-    } else {
-        ":80"
-    };
-    origin.strip_suffix(port).unwrap_or(origin)
 }
 
 #[cfg(test)]
@@ -203,14 +291,107 @@ mod tests {
             (&[("origin", "http://")], NONE, false),
         ];
         for (headers, allowed, expected) in cases {
-            let allowed: Vec<_> = allowed.iter().map(|origin| (*origin).to_owned()).collect();
             let parts = parts("203.0.113.9", headers);
             let caller = Caller::of(&parts, &[]);
-            assert_eq!(
-                caller.may_connect(&parts.headers, &allowed),
-                *expected,
-                "{headers:?}"
-            );
+            let origins = origins(allowed);
+            let may = |access| origins.admit(&caller, &parts.headers, access);
+            assert_eq!(may(Access::Usual), *expected, "{headers:?}");
+            // A script is for our own pages, and where all may.
+            let expected = *expected && *allowed != SHOP;
+            assert_eq!(may(Access::Script), expected, "{headers:?}");
+        }
+    }
+
+    fn origins(allowed: &[&str]) -> Origins {
+        Origins::new(allowed.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn the_port_of_a_trusted_proxy_counts() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let host = ("host", "chat.example");
+        let port = ("x-forwarded-port", "8443");
+        let forwarded_host = ("x-forwarded-host", "talk.example");
+        for (peer, headers, origin, expected) in [
+            (
+                "10.0.0.1",
+                &[host, port][..],
+                "https://chat.example:8443",
+                true,
+            ),
+            ("10.0.0.1", &[host, port], "https://chat.example", true),
+            (
+                "10.0.0.1",
+                &[host, port],
+                "https://chat.example:9443",
+                false,
+            ),
+            (
+                "10.0.0.1",
+                &[host, port],
+                "https://evil.example:8443",
+                false,
+            ),
+            (
+                "203.0.113.9",
+                &[host, port],
+                "https://chat.example:8443",
+                false,
+            ),
+            (
+                "10.0.0.1",
+                &[host, port, forwarded_host],
+                "https://talk.example:8443",
+                true,
+            ),
+            (
+                "10.0.0.1",
+                &[host, port, forwarded_host],
+                "https://chat.example:8443",
+                false,
+            ),
+            (
+                "10.0.0.1",
+                &[host, ("x-forwarded-port", "x")],
+                "https://chat.example",
+                true,
+            ),
+            (
+                "10.0.0.1",
+                &[host, ("x-forwarded-port", "")],
+                "https://chat.example",
+                true,
+            ),
+            (
+                "10.0.0.1",
+                &[host, ("x-forwarded-port", "80, 8443")],
+                "https://chat.example:8443",
+                true,
+            ),
+        ] {
+            let caller = Caller::of(&parts(peer, headers), &trusted);
+            let is_own = origins(&[]).allows(&caller, origin, Access::Usual);
+            assert_eq!(is_own, expected, "{peer} {headers:?} {origin}");
+        }
+    }
+
+    #[test]
+    fn own_hosts_are_compared_in_one_form() {
+        for (host, origin, expected) in [
+            ("CHAT.example", "https://chat.EXAMPLE", true),
+            ("[::1]:8080", "http://[::1]:8080", true),
+            ("[0:0::1]", "http://[::1]", true),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080", true),
+            ("xn--9i2b40g7se.example", "https://사랑방.example", true),
+            ("chat.example:443", "https://chat.example", true),
+            ("chat.example:80", "https://chat.example", false),
+            ("", "https://chat.example", false),
+            ("chat.example/", "https://chat.example", false),
+            ("a b", "https://a", false),
+        ] {
+            let caller = Caller::of(&parts("203.0.113.9", &[("host", host)]), &[]);
+            let is_own = origins(&[]).allows(&caller, origin, Access::Usual);
+            assert_eq!(is_own, expected, "{host} {origin}");
         }
     }
 
@@ -256,8 +437,10 @@ mod tests {
         ] {
             let caller = Caller::of(&parts(peer, &headers), &trusted);
             assert_eq!(caller.is_secure, is_secure);
-            assert!(caller.is_allowed(own, &[]));
-            assert!(!caller.is_allowed("https://other.example", &[]));
+            let allows = |origin| origins(&[]).allows(&caller, origin, Access::Usual);
+            assert!(allows(own));
+            assert!(!allows("https://other.example"));
+            assert_eq!(caller.stranger.is_none(), is_secure);
         }
     }
 }

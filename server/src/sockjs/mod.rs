@@ -29,17 +29,17 @@ use self::session::{Attached, Refused, Sessions};
 use self::websocket::Framed;
 use crate::connection::Transport;
 use crate::guest::Visitor;
-use crate::origin::Caller;
+use crate::origin::{Access, Caller, Origins};
 use crate::problem::Problem;
-use crate::{body, ws};
+use crate::{body, conditional, cors, ws};
 
 /// What an endpoint goes by.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Where the endpoint is, without a slash at its end.
     pub(crate) path: &'static str,
-    /// Origins besides the server's own whose pages may connect; `*` for all.
-    pub(crate) allowed_origins: Vec<String>,
+    /// Whose pages may connect.
+    pub(crate) origins: Arc<Origins>,
     /// Where the iframe page loads the client's script from.
     pub(crate) client_url: String,
     /// Whether WebSocket is offered.
@@ -143,13 +143,18 @@ impl<'a> Place<'a> {
             // Spring refuses a WebSocket here; ours lets it in.
             "" if is_upgrade => return Some(Place::RawWebSocket),
             "" | "/" => return Some(Place::Greeting),
-            "/info" => return Some(Place::Info),
-            "/websocket" => return Some(Place::RawWebSocket),
-            "/iframe.html" => return Some(Place::Iframe),
             rest => rest.strip_prefix('/')?,
+        };
+        // As everywhere, a slash at the end names the same; the protocol has two name nothing.
+        let rest = match rest.strip_suffix('/') {
+            Some(before) if !before.is_empty() && !before.ends_with('/') => before,
+            _ => rest,
         };
         let mut parts = rest.split('/');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("info"), None, ..) => Some(Place::Info),
+            (Some("websocket"), None, ..) => Some(Place::RawWebSocket),
+            (Some("iframe.html"), None, ..) => Some(Place::Iframe),
             (Some(page), None, ..) => {
                 (page.starts_with("iframe-") && page.ends_with(".html")).then_some(Place::Iframe)
             }
@@ -179,13 +184,10 @@ impl<'a> Place<'a> {
     /// The methods that it takes, the first of them being what it is for.
     fn methods(&self) -> &'static str {
         match self {
-            Place::Greeting | Place::Iframe => "GET, HEAD",
-            Place::Info => "GET, OPTIONS",
-            Place::RawWebSocket | Place::WebSocket => "GET",
-            Place::Receive(_, Receiving::Xhr | Receiving::XhrStreaming)
-            | Place::Send(_, Sending::Xhr) => "POST, OPTIONS",
-            Place::Receive(..) => "GET",
-            Place::Send(_, Sending::Jsonp) => "POST",
+            Place::Send(..) | Place::Receive(_, Receiving::Xhr | Receiving::XhrStreaming) => {
+                "POST, OPTIONS"
+            }
+            _ => "GET, HEAD, OPTIONS",
         }
     }
 }
@@ -226,44 +228,42 @@ impl<S: Service> Endpoint<S> {
             let detail = "pages of this origin may not connect; see --allowed-origins\n";
             return (StatusCode::FORBIDDEN, detail).into_response();
         }
-        let origin = request.headers().get(header::ORIGIN).cloned();
+        let asked = request.headers().clone();
         let methods = place.methods();
         let takes = |method: &str| methods.split(", ").any(|known| known == method);
         let mut response = if !takes(request.method().as_str()) {
             let allow = [(header::ALLOW, methods)];
             (StatusCode::METHOD_NOT_ALLOWED, allow).into_response()
         } else if request.method() == Method::OPTIONS {
-            preflight(methods, request.headers())
+            options(methods, &asked)
         } else {
-            let cookie = self.session_cookie(&place, request.headers());
+            let cookie = self.session_cookie(&place, &asked);
             let mut response = self.answer_at(place, &caller, request).await;
             if let Some(cookie) = cookie {
                 response.headers_mut().append(header::SET_COOKIE, cookie);
             }
             response
         };
-        if let Some(origin) = origin.filter(|_| !is_public) {
-            let headers = response.headers_mut();
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            let yes = HeaderValue::from_static("true");
-            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
-            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        if let Some(origin) = asked.get(header::ORIGIN).filter(|_| !is_public) {
+            cors::share(response.headers_mut(), origin.clone());
+            let vary = HeaderValue::from_static("Origin");
+            response.headers_mut().append(header::VARY, vary);
         }
         response
     }
 
-    /// Whether the origin of a request may connect. A script that any page can load, as jsonp is,
-    /// is for other origins only where all may.
+    /// Whether the origin of a request may connect.
     fn may_connect(&self, caller: &Caller, place: &Place<'_>, headers: &HeaderMap) -> bool {
-        let allowed = &self.settings.allowed_origins;
         let is_jsonp = matches!(
             place,
             Place::Receive(_, Receiving::Jsonp) | Place::Send(_, Sending::Jsonp)
         );
-        if is_jsonp && !allowed.iter().any(|origin| origin == "*") {
-            return caller.may_connect(headers, &[]);
-        }
-        caller.may_connect(headers, allowed)
+        let access = if is_jsonp {
+            Access::Script
+        } else {
+            Access::Usual
+        };
+        self.settings.origins.admit(caller, headers, access)
     }
 
     /// The cookie of load balancers, where it is set: the one that came, or a new one.
@@ -287,13 +287,13 @@ impl<S: Service> Endpoint<S> {
         request: Request<Body>,
     ) -> Response {
         match place {
-            Place::Greeting => greeting(),
-            Place::Iframe => self.iframe(request.headers()),
+            Place::Greeting => conditional::answer(request.headers(), greeting()),
+            Place::Iframe => conditional::answer(request.headers(), self.iframe()),
             Place::Info => {
                 let mut response = self.info();
                 let visit = self.service.visit(caller, request.headers());
                 introduce(visit.new.map(|(_, cookie)| cookie), &mut response);
-                response
+                conditional::answer(request.headers(), response)
             }
             Place::RawWebSocket => self.upgrade(caller, request, |socket| socket),
             Place::WebSocket => self.sockjs_upgrade(caller, request),
@@ -324,21 +324,14 @@ impl<S: Service> Endpoint<S> {
     }
 
     /// The page that lets a page of another origin use this one through a frame.
-    fn iframe(&self, headers: &HeaderMap) -> Response {
+    fn iframe(&self) -> Response {
         let url = escape_attribute(&self.settings.client_url);
         let page = IFRAME.replace("{client_url}", &url);
         let mut hasher = DefaultHasher::new();
         hasher.write(page.as_bytes());
         let tag = format!("\"{:016x}\"", hasher.finish());
-        let is_known = headers
-            .get(header::IF_NONE_MATCH)
-            .is_some_and(|known| known.as_bytes() == tag.as_bytes());
-        let mut response = if is_known {
-            StatusCode::NOT_MODIFIED.into_response()
-        } else {
-            let content_type = [(header::CONTENT_TYPE, "text/html; charset=UTF-8")];
-            (content_type, page).into_response()
-        };
+        let content_type = [(header::CONTENT_TYPE, "text/html; charset=UTF-8")];
+        let mut response = (content_type, page).into_response();
         let headers = response.headers_mut();
         cached(headers);
         if let Ok(tag) = HeaderValue::try_from(tag) {
@@ -350,16 +343,7 @@ impl<S: Service> Endpoint<S> {
 
     /// Lets the pages of allowed origins alone hold an answer in a frame.
     fn frame_by_allowed(&self, headers: &mut HeaderMap) {
-        let allowed = &self.settings.allowed_origins;
-        let ancestors = if allowed.iter().any(|origin| origin == "*") {
-            "*".to_owned()
-        } else {
-            ["'self'"]
-                .into_iter()
-                .chain(allowed.iter().map(String::as_str))
-                .collect::<Vec<_>>()
-                .join(" ")
-        };
+        let ancestors = self.settings.origins.sources();
         if let Ok(policy) = HeaderValue::try_from(format!("frame-ancestors {ancestors}")) {
             headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         }
@@ -424,6 +408,11 @@ impl<S: Service> Endpoint<S> {
             Ok(form) => form,
             Err(reason) => return (StatusCode::INTERNAL_SERVER_ERROR, reason).into_response(),
         };
+        if request.method() == Method::HEAD {
+            // It asks what GET would be answered with, and takes nothing from the session.
+            let content_type = [(header::CONTENT_TYPE, form.content_type())];
+            return self.finish(transport, content_type.into_response());
+        }
         let visit = self.service.visit(caller, request.headers());
         let known = visit.known;
         let mut cookie = None;
@@ -455,8 +444,14 @@ impl<S: Service> Endpoint<S> {
             }
             Attached::Closed(frame) => receiver::only(&form, &frame),
         };
-        let mut response = not_cached((content_type, body).into_response());
+        let mut response = self.finish(transport, (content_type, body).into_response());
         introduce(cookie, &mut response);
+        response
+    }
+
+    /// Gives a receiver's answer the rest of its head.
+    fn finish(&self, transport: Receiving, response: Response) -> Response {
+        let mut response = not_cached(response);
         if matches!(transport, Receiving::HtmlFile) {
             self.frame_by_allowed(response.headers_mut());
         }
@@ -529,25 +524,17 @@ fn greeting() -> Response {
     (content_type, "Welcome to SockJS!\n").into_response()
 }
 
-/// The answer to a CORS preflight, which may be kept for a year.
-fn preflight(methods: &'static str, asked: &HeaderMap) -> Response {
-    let mut response = StatusCode::NO_CONTENT.into_response();
+/// The answer to OPTIONS, which may be kept for a year.
+fn options(methods: &'static str, asked: &HeaderMap) -> Response {
+    let allow = [(header::ALLOW, methods)];
+    let mut response = (StatusCode::NO_CONTENT, allow).into_response();
     let headers = response.headers_mut();
     cached(headers);
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_METHODS,
-        HeaderValue::from_static(methods),
-    );
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, YEAR.into());
-    let wanted = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
-    if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    if asked.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+        cors::permit(headers, methods, asked);
     }
     response
 }
-
-/// Seconds in a year.
-const YEAR: u32 = 31_536_000;
 
 fn cached(headers: &mut HeaderMap) {
     let control = HeaderValue::from_static("public, max-age=31536000");

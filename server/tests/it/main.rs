@@ -8,6 +8,7 @@
 mod again;
 mod broker;
 mod close;
+mod conventions;
 mod data_dir;
 mod exchange;
 mod guest;
@@ -17,6 +18,7 @@ mod json;
 mod kill;
 mod limits;
 mod link;
+mod operator;
 mod process;
 mod room_log;
 mod silence;

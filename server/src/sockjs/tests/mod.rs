@@ -11,6 +11,7 @@ mod protocol;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use self::exchange::Exchange;
 use super::{Endpoint, Service, Settings, Visit};
 use crate::connection::{Input, Transport};
 use crate::guest::Visitor;
-use crate::origin::Caller;
+use crate::origin::{Caller, Origins};
 
 /// What a session of the test server is for.
 #[derive(Clone, Copy)]
@@ -75,7 +76,7 @@ impl Service for Kind {
 async fn serve() -> SocketAddr {
     let settings = |path, has_websocket, sets_session_cookie| Settings {
         path,
-        allowed_origins: vec!["*".to_owned()],
+        origins: Arc::new(Origins::new(vec!["*".parse().unwrap()])),
         client_url: "https://example.org/sockjs.min.js".to_owned(),
         has_websocket,
         sets_session_cookie,
