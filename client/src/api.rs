@@ -5,7 +5,10 @@ use serde::Serialize;
 use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
 use time::OffsetDateTime;
 
-use crate::json::{self, FromJson};
+use crate::{
+    json::{self, FromJson},
+    place::at,
+};
 
 /// How many messages a room shows at first.
 pub(crate) const MESSAGES_SHOWN: u32 = 50;
@@ -63,7 +66,7 @@ pub(crate) async fn messages_before(id: RoomId, seq: u64) -> Result<Vec<ChatMess
 }
 
 async fn read<T: FromJson>(path: &str) -> Result<Option<T>, Unread> {
-    let response = Request::get(path).send().await.map_err(|_| Unread)?;
+    let response = Request::get(&at(path)).send().await.map_err(|_| Unread)?;
     match response.status() {
         200 => body_of(&response).await.map(Some).ok_or(Unread),
         404 => Ok(None),
@@ -86,7 +89,7 @@ pub(crate) async fn create_room(name: &RoomName) -> Result<ChatRoom, Problem> {
         room_name: &'a str,
     }
     let unreachable = |_| Problem::default();
-    let response = Request::post("/chat/room")
+    let response = Request::post(&at("/chat/room"))
         .json(&NewRoom {
             room_name: name.as_str(),
         })

@@ -154,7 +154,7 @@ fn NotFound() -> impl IntoView {
             <Mark />
             <h1 class="placard-title">{language.not_found_title()}</h1>
             <p class="placard-hint">{language.not_found_hint()}</p>
-            <a class="button" href=ROOMS_PATH>
+            <a class="button" href=place::at(ROOMS_PATH)>
                 {language.back()}
             </a>
         </div>

@@ -13,7 +13,7 @@ use crate::{
     page::Visit,
 };
 
-/// The address of the list of rooms.
+/// The path of the list of rooms.
 pub(crate) const ROOMS_PATH: &str = "/chat/room";
 
 const ROOM_PATH: &str = "/chat/room/enter/";
@@ -40,7 +40,7 @@ impl Place {
     }
 }
 
-/// The address of a room's page.
+/// The path of a room's page.
 pub(crate) fn room_path(id: RoomId) -> String {
     format!("{ROOM_PATH}{id}")
 }
@@ -99,16 +99,45 @@ pub(crate) fn watch(house: House) {
     window_event_listener(ev::popstate, move |_| arrive(house));
 }
 
-/// The path of the page's address.
+/// The path of the page's address, within the house.
 pub(crate) fn path() -> String {
-    window().location().pathname().unwrap_or_default()
+    let path = window().location().pathname().unwrap_or_default();
+    within(&base(), &path).to_owned()
+}
+
+/// The address of a path of ours: the house may stand under a path, beside others on one host.
+pub(crate) fn at(path: &str) -> String {
+    base() + path
+}
+
+/// The path in an address that may begin with the base; what names a place as it is, is one.
+fn within<'a>(base: &str, path: &'a str) -> &'a str {
+    match path.strip_prefix(base) {
+        Some("") => "/",
+        Some(rest) if rest.starts_with('/') && Place::of(path) == Place::Nowhere => rest,
+        _ => path,
+    }
+}
+
+/// The path that the house stands under, such as `/chat-app`; empty where it stands alone.
+fn base() -> String {
+    #[cfg(feature = "ssr")]
+    {
+        use_context::<crate::ssr::Base>().map_or_else(String::new, |base| base.0.to_string())
+    }
+    #[cfg(not(feature = "ssr"))]
+    {
+        let root = document().document_element();
+        root.and_then(|root| root.get_attribute("data-base"))
+            .unwrap_or_default()
+    }
 }
 
 /// Goes to another place of the house, as if by a link.
 pub(crate) fn walk_to(house: House, path: &str) {
     let pushed = window()
         .history()
-        .and_then(|history| history.push_state_with_url(&JsValue::NULL, "", Some(path)));
+        .and_then(|history| history.push_state_with_url(&JsValue::NULL, "", Some(&at(path))));
     if pushed.is_ok() {
         arrive(house);
         window().scroll_to_with_x_and_y(0.0, 0.0);
@@ -153,7 +182,8 @@ fn followed(event: &web_sys::MouseEvent) -> Option<String> {
         && link.rel() != "external"
         && !link.has_attribute("download");
     let path = link.pathname();
-    (is_ours && Place::of(&path) != Place::Nowhere).then_some(path)
+    let path = within(&base(), &path);
+    (is_ours && Place::of(path) != Place::Nowhere).then(|| path.to_owned())
 }
 
 #[cfg(test)]
@@ -177,6 +207,27 @@ mod tests {
             ("/", Place::Nowhere),
         ] {
             assert_eq!(Place::of(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_base_is_taken_off_an_address() {
+        for (base, path, expected) in [
+            ("", "/chat/room", "/chat/room"),
+            ("", "/", "/"),
+            ("/chat-app", "/chat-app/chat/room", "/chat/room"),
+            ("/chat-app", "/chat-app/nothing", "/nothing"),
+            ("/chat-app", "/chat-app", "/"),
+            (
+                "/chat-app",
+                "/chat-apple/chat/room",
+                "/chat-apple/chat/room",
+            ),
+            ("/chat-app", "/chat/room", "/chat/room"),
+            ("/chat", "/chat/room", "/chat/room"),
+            ("/chat", "/chat/chat/room", "/chat/room"),
+        ] {
+            assert_eq!(within(base, path), expected, "{base} {path}");
         }
     }
 }

@@ -92,7 +92,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
     view! {
         <div class="room-page">
             <header class="room-head">
-                <a class="back" href=ROOMS_PATH aria-label=language.back()>
+                <a class="back" href=place::at(ROOMS_PATH) aria-label=language.back()>
                     <svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false">
                         <path d="M15 5l-7 7 7 7" />
                     </svg>

@@ -12,7 +12,7 @@ use crate::{
     line,
     live::markup,
     name::Ask,
-    place::{ROOMS_PATH, room_path},
+    place::{self, ROOMS_PATH, room_path},
     time::{self as times, Zone},
 };
 
@@ -96,7 +96,7 @@ fn Head() -> impl IntoView {
     let other = language.other();
     view! {
         <header class="head">
-            <a class="brand" href=ROOMS_PATH>
+            <a class="brand" href=place::at(ROOMS_PATH)>
                 <Mark />
                 <h1 class="brand-name" translate="no">
                     {language.house()}
@@ -105,7 +105,7 @@ fn Head() -> impl IntoView {
             <a
                 class="chip"
                 rel="external"
-                href=move || format!("{}?lang={}", house.path.read(), other.tag())
+                href=move || format!("{}?lang={}", place::at(&house.path.read()), other.tag())
                 hreflang=other.tag()
                 lang=other.tag()
             >
@@ -175,7 +175,7 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
         let here = move || (*path.read() == room_path(id)).then_some("page");
         view! {
             <li>
-                <a class="room" href=room_path(id) aria-current=here>
+                <a class="room" href=place::at(&room_path(id)) aria-current=here>
                     <bdi class="room-title" translate="no">
                         {name}
                     </bdi>

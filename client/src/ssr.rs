@@ -3,7 +3,7 @@
 //! The server reads a [`Visit`] from its [`Source`], provides it in a [`PageRequest`] by
 //! `provide_context`, serves [`shell`], and knows nothing else of the client.
 
-use std::{error::Error, fmt, future::Future, pin::Pin};
+use std::{error::Error, fmt, future::Future, pin::Pin, sync::Arc};
 
 use leptos::prelude::*;
 use shared::chat::{ChatMessage, ChatRoom, RoomId};
@@ -80,11 +80,22 @@ pub struct PageRequest {
     pub visit: Visit,
     /// Where the style is: the path of one file, with its content hash.
     pub style_href: String,
+    /// The path that all addresses are under, such as `/chat-app`; empty for none.
+    pub base: String,
 }
+
+/// The base, for whoever renders an address.
+#[derive(Clone)]
+pub(crate) struct Base(pub(crate) Arc<str>);
 
 /// Renders the whole document around [`App`].
 pub fn shell(options: LeptosOptions) -> impl IntoView {
-    let PageRequest { visit, style_href } = expect_context();
+    let PageRequest {
+        visit,
+        style_href,
+        base,
+    } = expect_context();
+    provide_context(Base(base.as_str().into()));
     let language = visit.language;
     let title = Desk::of(&visit).title(language);
     let title = title.unwrap_or_else(|| language.house().to_owned());
@@ -96,10 +107,11 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
     let body = format!(
         r#"{app}<script id="{CONTENTS_ID}" type="application/json">{contents}</script><script id="{COPY_ID}" type="text/plain">{copy}</script>"#
     );
-    let package = format!("/{}/{}", options.site_pkg_dir, options.output_name);
+    let package = format!("{base}/{}", options.site_pkg_dir);
+    let name = options.output_name;
     view! {
         <!DOCTYPE html>
-        <html lang=language.tag()>
+        <html lang=language.tag() data-base=base>
             <head>
                 <meta charset="utf-8" />
                 <meta
@@ -115,15 +127,15 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                 <meta name="theme-color" media="(prefers-color-scheme: dark)" content="#1b1e23" />
                 <link rel="icon" href=FAVICON />
                 <link rel="stylesheet" href=style_href />
-                <link rel="modulepreload" href=format!("{package}.js") crossorigin="anonymous" />
+                <link rel="modulepreload" href=format!("{package}/{name}.js") crossorigin="anonymous" />
                 <link
                     rel="preload"
-                    href=format!("{package}_bg.wasm")
+                    href=format!("{package}/{name}_bg.wasm")
                     r#as="fetch"
                     r#type="application/wasm"
                     crossorigin="anonymous"
                 />
-                <script type="module" src=format!("/{}/start.js", options.site_pkg_dir)></script>
+                <script type="module" src=format!("{package}/start.js")></script>
                 <title>{title}</title>
             </head>
             <body inner_html=body></body>

@@ -13,6 +13,7 @@ use web_sys::{AbortController, BinaryType, EventSource, MessageEvent, WebSocket}
 
 use crate::{
     browser::host,
+    place::at,
     uplink::{Link, Transport},
 };
 
@@ -114,7 +115,7 @@ impl Socket {
                 }
             }
             Transport::Stream | Transport::Polling => {
-                let path = format!("{PATH}/0/{}", Uuid::new_v4().simple());
+                let path = format!("{}/0/{}", at(PATH), Uuid::new_v4().simple());
                 let receiver = if transport == Transport::Stream {
                     let ears = Ears::new(link, report);
                     Receiver::Stream {
@@ -348,7 +349,7 @@ fn web_socket(ears: &Ears) -> Option<WebSocket> {
         .protocol()
         .is_ok_and(|protocol| protocol == "https:");
     let scheme = if secure { "wss" } else { "ws" };
-    let address = format!("{scheme}://{}{PATH}", host());
+    let address = format!("{scheme}://{}{}", host(), at(PATH));
     let web = WebSocket::new_with_str(&address, SUBPROTOCOL).ok()?;
     web.set_binary_type(BinaryType::Arraybuffer);
     web.set_onopen(Some(ears.open.as_ref().unchecked_ref()));

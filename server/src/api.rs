@@ -53,7 +53,8 @@ pub(crate) async fn create_room(
         RoomName::parse(&name).map_err(|reason| unprocessable(format!("`roomName` {reason}")))?;
     check_rate(&state, &caller)?;
     let room = state.chat.create_room(name).await?;
-    let location = format!("/chat/room/{}", room.id);
+    let base = state.config.base_path.prefix();
+    let location = format!("{base}/chat/room/{}", room.id);
     Ok(([(header::LOCATION, location)], Json(log::show(&room))).into_response())
 }
 

@@ -85,6 +85,8 @@ impl FromRequestParts<AppState> for Caller {
 /// The routes of the contract's sections 1 and 2.
 pub(crate) fn routes(state: AppState) -> Router {
     let package = format!("/{}/{{*file}}", assets::package_dir());
+    let rooms = format!("{}/chat/room", state.config.base_path.prefix());
+    let config = Arc::clone(&state.config);
     pages::start();
     let api = Router::new()
         .route("/chat/room", get(pages::page).post(api::create_room))
@@ -94,8 +96,10 @@ pub(crate) fn routes(state: AppState) -> Router {
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(state.clone(), share));
     let routes = Router::new()
-        .route("/", get(|| async { Redirect::to("/chat/room") }))
+        .route("/", get(|| async move { Redirect::to(&rooms) }))
         .merge(api)
+        // A page that is not there, rather than a room of the API that is not.
+        .route("/chat/room/enter", get(pages::page))
         .route("/chat/room/enter/{room_id}", get(pages::page))
         .fallback(nowhere)
         .layer(CompressionLayer::new())
@@ -119,7 +123,7 @@ pub(crate) fn routes(state: AppState) -> Router {
     // What is done before a route is found stands outside of the router.
     Router::new()
         .fallback_service(routes)
-        .layer(middleware::from_fn(arrive))
+        .layer(middleware::from_fn_with_state(config, arrive))
         .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header_layer(header::REFERRER_POLICY, "same-origin"))
         .layer(header_layer(
@@ -141,7 +145,11 @@ const METHODS: [Method; 8] = [
 ];
 
 /// Does what is alike for all routes before one is found, and completes `Allow`.
-async fn arrive(mut request: Request<Body>, next: Next) -> Response {
+async fn arrive(
+    State(config): State<Arc<Config>>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response {
     if !METHODS.contains(request.method()) {
         let detail = "this method is not known here; use one of those that OPTIONS tells";
         return Problem::new(StatusCode::NOT_IMPLEMENTED, detail).into_response();
@@ -151,7 +159,10 @@ async fn arrive(mut request: Request<Body>, next: Next) -> Response {
         let allow = [(header::ALLOW, "GET, HEAD, POST, OPTIONS")];
         return (StatusCode::NO_CONTENT, allow).into_response();
     }
-    if let Some(path) = without_slash(request.uri().path())
+    let came = request.uri().path();
+    let path = config.base_path.take_off(came).unwrap_or(came);
+    let path = without_slash(path).unwrap_or(path);
+    if path != came
         && let Some(uri) = with_path(request.uri(), path)
     {
         *request.uri_mut() = uri;
@@ -311,6 +322,7 @@ fn endpoint(config: &Config, origins: &Arc<Origins>) -> Settings {
         client_url: config.sockjs_client_url.clone(),
         has_websocket: true,
         sets_session_cookie: config.sockjs_session_cookie,
+        cookie_path: config.base_path.for_cookies().to_owned(),
         response_bytes_max: config.sockjs_response_bytes_max,
         payload_bytes_max: config.payload_bytes_max,
         heart_beat_delay: Duration::from_millis(config.sockjs_heart_beat_ms),

@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 use ipnet::IpNet;
 
+use crate::base_path::BasePath;
 use crate::listen::ListenAddress;
 use crate::origin::AllowedOrigin;
 
@@ -25,6 +26,11 @@ pub struct Config {
         value_parser = List::<ListenAddress>::parse
     )]
     pub listen: Vec<List<ListenAddress>>,
+
+    /// The path under which a proxy shows the server, such as /chat-app, whether the proxy takes it off
+    /// or not; all addresses that are given out begin with it
+    #[arg(long, env = "SARANGBANG_BASE_PATH", default_value_t = BasePath::default())]
+    pub base_path: BasePath,
 
     /// The folder that holds rooms and messages; made if missing
     #[arg(long, env = "SARANGBANG_DATA_DIR", default_value = "./data")]

@@ -18,6 +18,8 @@ const COOKIE: &str = "sarangbang_guest";
 #[derive(Clone)]
 pub(crate) struct Guests {
     key: Key,
+    /// Under which path cookies are sent back.
+    cookie_path: String,
 }
 
 /// What a request says of its guest.
@@ -51,12 +53,12 @@ impl Visitor {
 }
 
 impl Guests {
-    /// Reads the key in the data directory, or makes it.
-    pub(crate) fn open(data_dir: &Path) -> std::io::Result<Self> {
+    /// Reads the key in the data directory, or makes it; cookies are for `cookie_path`.
+    pub(crate) fn open(data_dir: &Path, cookie_path: String) -> std::io::Result<Self> {
         let path = data_dir.join(data_dir::COOKIE_KEY);
         match std::fs::read(&path) {
             Ok(bytes) => match Key::try_from(bytes.as_slice()) {
-                Ok(key) => Ok(Guests { key }),
+                Ok(key) => Ok(Guests { key, cookie_path }),
                 Err(_) => Err(std::io::Error::new(
                     std::io::ErrorKind::InvalidData,
                     format!(
@@ -68,7 +70,7 @@ impl Guests {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = Key::generate();
                 data_dir::write(&path, key.master())?;
-                Ok(Guests { key })
+                Ok(Guests { key, cookie_path })
             }
             Err(error) => Err(error),
         }
@@ -89,7 +91,7 @@ impl Guests {
     /// The `Set-Cookie` that introduces a guest.
     pub(crate) fn cookie(&self, guest: Uuid, secure: bool) -> HeaderValue {
         let cookie = Cookie::build((COOKIE, guest.to_string()))
-            .path("/")
+            .path(self.cookie_path.clone())
             .http_only(true)
             .same_site(SameSite::Lax)
             .secure(secure)

@@ -6,6 +6,7 @@
 mod api;
 mod app;
 mod assets;
+mod base_path;
 mod body;
 mod chat;
 mod conditional;
@@ -41,6 +42,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::app::AppState;
+pub use crate::base_path::BasePath;
 use crate::chat::{Board, Chat};
 pub use crate::config::{Config, List, LogFormat};
 use crate::connection::{Hub, Settings};
@@ -90,10 +92,11 @@ async fn serve_with(
 ) -> Result<(), StartError> {
     let config = Arc::new(config);
     let data_dir = config.data_dir.clone();
+    let cookie_path = config.base_path.for_cookies().to_owned();
     let (log, guests) = tokio::task::spawn_blocking(move || {
         let log =
             Sqlite::open(&data_dir, observer).map_err(|error| StartError(error.to_string()))?;
-        let guests = Guests::open(&data_dir)
+        let guests = Guests::open(&data_dir, cookie_path)
             .map_err(|error| StartError(format!("cannot use the cookie key: {error}")))?;
         Ok((Arc::new(log), guests))
     })

@@ -87,10 +87,12 @@ pub(crate) async fn page(
     let chosen = chosen_language(request.uri().query());
     let language = chosen.unwrap_or_else(|| language_of(request.headers()));
     let guest = state.guests.visit(request.headers());
-    let style_href = format!("/{}/sarangbang.css", assets::package_dir());
+    let base = &state.config.base_path;
+    let style_href = format!("{}/{}/sarangbang.css", base.prefix(), assets::package_dir());
     let page = PageRequest {
         visit: Visit::read(language, request.uri().path(), &*state.source).await,
         style_href,
+        base: base.prefix().to_owned(),
     };
     let context = move || provide_context(page.clone());
     let shell = || {
@@ -126,7 +128,7 @@ pub(crate) async fn page(
     }
     if let Some(chosen) = chosen {
         let cookie = Cookie::build((LANGUAGE_COOKIE, chosen.tag()))
-            .path("/")
+            .path(base.for_cookies())
             .same_site(SameSite::Lax)
             .secure(caller.is_secure)
             .permanent()

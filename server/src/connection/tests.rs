@@ -117,7 +117,7 @@ impl Bench {
             slow_reader_bytes_max: 512 << 10,
             stall_timeout: Duration::from_secs(30),
         };
-        let guests = Guests::open(data.path()).unwrap();
+        let guests = Guests::open(data.path(), "/".to_owned()).unwrap();
         let hub = Arc::new(Hub::new(settings, guests));
         let mailbox = Arc::default();
         let mut bench = Bench {

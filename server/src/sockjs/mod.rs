@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) has_websocket: bool,
     /// Sets the cookie `JSESSIONID`, by which load balancers keep a session at its server.
     pub(crate) sets_session_cookie: bool,
+    /// Under which path that cookie is sent back.
+    pub(crate) cookie_path: String,
     /// A streaming request ends after so many bytes of frames.
     pub(crate) response_bytes_max: usize,
     /// The most bytes in a request's body or a WebSocket message.
@@ -277,7 +279,8 @@ impl<S: Service> Endpoint<S> {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(';'))
             .find_map(|cookie| cookie.trim().strip_prefix("JSESSIONID="));
-        HeaderValue::try_from(format!("JSESSIONID={}; path=/", known.unwrap_or("dummy"))).ok()
+        let (value, path) = (known.unwrap_or("dummy"), &self.settings.cookie_path);
+        HeaderValue::try_from(format!("JSESSIONID={value}; path={path}")).ok()
     }
 
     async fn answer_at(

@@ -313,6 +313,16 @@ async fn strange_paths_are_answered() {
         let answer = ask(&server, "GET", path, &[]).await;
         assert_eq!(answer.status, status, "{path}: {answer:?}");
     }
+    for path in ["/chat/room/enter", "/chat/room/enter/", "/nowhere"] {
+        let page = ask(&server, "GET", path, &[]).await;
+        assert_eq!(page.status, 404);
+        assert!(
+            page.header("content-type")
+                .unwrap()
+                .starts_with("text/html"),
+            "{path}"
+        );
+    }
     // What is wrong with a path of the API is told as every error of it is.
     let answer = ask(&server, "GET", "/chat/room/%ff", &[]).await;
     assert_eq!(

@@ -6,6 +6,7 @@
 )]
 
 mod again;
+mod base_path;
 mod broker;
 mod close;
 mod conventions;

@@ -62,6 +62,7 @@ async fn variables_are_read_as_people_write_them() {
         ),
         ("SARANGBANG_TRUSTED_PROXIES", ""),
         ("SARANGBANG_MESSAGE_RATE", ""),
+        ("SARANGBANG_BASE_PATH", ""),
         ("SARANGBANG_LOG_FORMAT", " "),
         ("SARANGBANG_PLAIN_DESTINATIONS", "no"),
         ("SARANGBANG_SOCKJS_SESSION_COOKIE", "1"),

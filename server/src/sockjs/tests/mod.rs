@@ -80,6 +80,7 @@ async fn serve() -> SocketAddr {
         client_url: "https://example.org/sockjs.min.js".to_owned(),
         has_websocket,
         sets_session_cookie,
+        cookie_path: "/".to_owned(),
         response_bytes_max: 4_096,
         payload_bytes_max: 262_144,
         heart_beat_delay: Duration::from_secs(25),
