@@ -8,10 +8,14 @@ use time::OffsetDateTime;
 use crate::{
     json::{self, FromJson},
     place::at,
+    timeline::{End, Gap},
 };
 
 /// How many messages a room shows at first.
 pub(crate) const MESSAGES_SHOWN: u32 = 50;
+
+/// The most messages that are read at once: the server's own limit.
+pub(crate) const MESSAGES_MAX: usize = 200;
 
 /// The list of rooms, and the moment it was read: days are told from that, alike on both sides.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,6 +66,38 @@ pub(crate) async fn room(id: RoomId) -> Result<Option<RoomPage>, Unread> {
 /// Reads what was said in a room before the message `seq`, oldest first.
 pub(crate) async fn messages_before(id: RoomId, seq: u64) -> Result<Vec<ChatMessage>, Unread> {
     let path = format!("/chat/room/{id}/messages?before={seq}&limit={MESSAGES_SHOWN}");
+    read(&path).await?.ok_or(Unread)
+}
+
+/// Reads what was said in a room after the message `seq`; `None` where there is no such room. Where it is
+/// much, these are the ones that follow, and the newest: the second list is not empty then.
+pub(crate) async fn messages_since(
+    id: RoomId,
+    seq: u64,
+) -> Result<Option<[Vec<ChatMessage>; 2]>, Unread> {
+    let path = format!("/chat/room/{id}/messages?limit=");
+    let following = format!("{path}{MESSAGES_MAX}&after={seq}");
+    let Some(following): Option<Vec<_>> = read(&following).await? else {
+        return Ok(None);
+    };
+    if following.len() < MESSAGES_MAX {
+        return Ok(Some([following, Vec::new()]));
+    }
+    let newest = read(&format!("{path}{MESSAGES_SHOWN}")).await?;
+    Ok(newest.map(|newest| [following, newest]))
+}
+
+/// Reads what is missing in a gap, from one of its ends, oldest first: at most [`MESSAGES_MAX`].
+pub(crate) async fn messages_in(
+    id: RoomId,
+    gap: Gap,
+    end: End,
+) -> Result<Vec<ChatMessage>, Unread> {
+    let Gap { after, before } = gap;
+    let mut path = format!("/chat/room/{id}/messages?limit={MESSAGES_MAX}&before={before}");
+    if end == End::Oldest {
+        path.push_str(&format!("&after={after}"));
+    }
     read(&path).await?.ok_or(Unread)
 }
 

@@ -13,6 +13,7 @@ use crate::{
     place::{self, Desk, Place, ROOMS_PATH},
     room_detail::Room,
     room_list::RoomList,
+    unsent::Unsent,
 };
 
 /// What all parts of the page share.
@@ -157,6 +158,7 @@ fn NotFound() -> impl IntoView {
             <a class="button" href=place::at(ROOMS_PATH)>
                 {language.back()}
             </a>
+            <Unsent />
         </div>
     }
 }

@@ -3,7 +3,8 @@
 use std::{cell::Cell, time::Duration};
 
 use leptos::prelude::window;
-use wasm_bindgen::JsValue;
+use wasm_bindgen::{JsCast, closure::Closure};
+use web_sys::BeforeUnloadEvent;
 
 /// So far apart the clocks do not drift between two looks at them.
 const LEAP_MS: f64 = 1_000.0;
@@ -41,10 +42,17 @@ pub(crate) fn remembered(key: &str) -> Option<String> {
     window().local_storage().ok()??.get_item(key).ok()?
 }
 
-/// Remembers a value, where the browser lets us.
-pub(crate) fn remember(key: &str, value: &str) {
+/// Remembers a value; whether the browser lets us.
+pub(crate) fn remember(key: &str, value: &str) -> bool {
+    let storage = window().local_storage().ok().flatten();
+    storage.is_some_and(|storage| storage.set_item(key, value).is_ok())
+}
+
+/// Forgets a value.
+pub(crate) fn forget(key: &str) {
     if let Ok(Some(storage)) = window().local_storage() {
-        let _: Result<(), JsValue> = storage.set_item(key, value);
+        // Where it is closed to us there is nothing to forget.
+        let _ = storage.remove_item(key);
     }
 }
 
@@ -57,4 +65,33 @@ pub(crate) fn session_item(key: &str) -> Option<String> {
 pub(crate) fn set_session_item(key: &str, value: &str) -> bool {
     let storage = window().session_storage().ok().flatten();
     storage.is_some_and(|storage| storage.set_item(key, value).is_ok())
+}
+
+/// The values whose keys begin so, with their keys.
+pub(crate) fn remembered_under(prefix: &str) -> Vec<(String, String)> {
+    let Ok(Some(storage)) = window().local_storage() else {
+        return Vec::new();
+    };
+    (0..storage.length().unwrap_or(0))
+        .filter_map(|index| storage.key(index).ok()?)
+        .filter(|key| key.starts_with(prefix))
+        .filter_map(|key| {
+            let value = storage.get_item(&key).ok()??;
+            Some((key, value))
+        })
+        .collect()
+}
+
+/// Lets the browser ask before the page is left, or no more.
+pub(crate) fn ask_before_leaving(asks: bool) {
+    thread_local! {
+        static ASK: Closure<dyn Fn(BeforeUnloadEvent)> = Closure::new(|event: BeforeUnloadEvent| {
+            event.prevent_default();
+            // For browsers that ask by this alone.
+            event.set_return_value("?");
+        });
+    }
+    ASK.with(|ask| {
+        window().set_onbeforeunload(asks.then(|| ask.as_ref().unchecked_ref()));
+    });
 }

@@ -8,10 +8,28 @@ use leptos::{
 use shared::chat::{InvalidText, RoomId, Text};
 use wasm_bindgen::JsCast;
 
-use crate::{app::House, line, name::Ask};
+use crate::{app::House, name::Ask, open_rooms};
 
 const COMPOSER_ID: &str = "messageInput";
 const COMPOSER_LINES_MAX: usize = 6;
+
+/// Puts a text back to where one writes, before what stands there.
+pub(crate) fn take_up(text: &str) {
+    let Some(field) = document().get_element_by_id(COMPOSER_ID) else {
+        return;
+    };
+    let field: web_sys::HtmlTextAreaElement = field.unchecked_into();
+    let value = field.value();
+    if value.trim().is_empty() {
+        field.set_value(text);
+    } else {
+        field.set_value(&[text, &value].join("\n"));
+    }
+    // As if it were typed: the field fits its content. An event made here is always taken.
+    if let Ok(event) = web_sys::Event::new("input") {
+        let _ = field.dispatch_event(&event);
+    }
+}
 
 /// Puts the focus where one writes, if a room is open.
 pub(crate) fn focus_composer() {
@@ -23,29 +41,36 @@ pub(crate) fn focus_composer() {
 
 /// The field for a message, and its button; `said` is called for each that goes out.
 #[component]
-pub(crate) fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
+pub(crate) fn Composer(
+    room: RoomId,
+    /// Whether nothing can be said here any more; what was typed can still be copied.
+    closed: RwSignal<bool>,
+    said: Callback<()>,
+) -> impl IntoView {
     let house = House::here();
     let language = house.language;
     let input = NodeRef::<html::Textarea>::new();
-    let wrong = RwSignal::new(None::<InvalidText>);
+    let wrong = RwSignal::new(None::<String>);
     let send = move || {
         let Some(field) = input.get_untracked() else {
             return;
         };
         match Text::parse(&field.value()) {
             Err(InvalidText::Blank) => {}
-            Err(reason) => wrong.set(Some(reason)),
+            Err(reason) => wrong.set(Some(language.invalid_text(reason))),
             Ok(_) if house.me.read_untracked().is_none() => {
                 house.ask_name(house.asking.get_untracked().unwrap_or(Ask::First));
                 return;
             }
-            Ok(text) => {
-                wrong.set(None);
-                field.set_value("");
-                field.set_rows(1);
-                line::say(room, text);
-                said.run(());
-            }
+            Ok(text) => match open_rooms::say(room, text) {
+                Err(reason) => wrong.set(Some(language.unsaid(reason).to_owned())),
+                Ok(()) => {
+                    wrong.set(None);
+                    field.set_value("");
+                    field.set_rows(1);
+                    said.run(());
+                }
+            },
         }
         // A focus that cannot move stays where it is.
         let _ = field.focus();
@@ -87,15 +112,16 @@ pub(crate) fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
                 placeholder=language.message_hint()
                 aria-describedby="messageWrong"
                 aria-invalid=move || wrong.get().is_some().to_string()
+                readonly=move || closed.get()
                 node_ref=input
                 on:keydown=keydown
                 on:input=typed
             ></textarea>
-            <button class="button composer-send" type="submit">
+            <button class="button composer-send" type="submit" disabled=move || closed.get()>
                 {language.send()}
             </button>
             <p id="messageWrong" class="wrong" role="alert" hidden=move || wrong.get().is_none()>
-                {move || wrong.get().map(|reason| language.invalid_text(reason)).unwrap_or_default()}
+                {move || wrong.get().unwrap_or_default()}
             </p>
         </form>
     }

@@ -4,13 +4,14 @@
 //! Pure: every call gives the messages to send; `line` sends them. Messages wait until ENTER has
 //! its receipt, so that a refused name refuses nothing else, and are then sent in the order in
 //! which they were written, each with one receipt. What had no receipt when the connection broke is
-//! sent again under the same id, which the server takes once.
+//! sent again under the same id, which the server takes once; so is what an earlier page has left
+//! (`outbox`).
 
-use shared::chat::{ChatMessage, Draft, MessageId, RoomId, Sender, Text};
+use shared::chat::{ChatMessage, Draft, MessageId, RoomId, Sender};
 
 use crate::{
     api::Problem,
-    timeline::{Own, Timeline},
+    timeline::{Delivery, Own, Timeline},
 };
 
 /// One room as this page takes part in it.
@@ -51,6 +52,15 @@ pub(crate) struct Outgoing {
     pub(crate) receipt: String,
 }
 
+/// Why a message is not taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Unsaid {
+    /// Too much waits already.
+    Full,
+    /// The room is gone.
+    Gone,
+}
+
 /// What a refusal asks of the page.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Refusal {
@@ -58,6 +68,8 @@ pub(crate) enum Refusal {
     Noted,
     /// This name was not let in: ask for another one.
     Name(Sender),
+    /// There is no such room.
+    Gone,
 }
 
 impl Conversation {
@@ -117,17 +129,38 @@ impl Conversation {
         outgoing
     }
 
-    /// The reader says something.
-    pub(crate) fn say(&mut self, id: MessageId, text: Text) -> Vec<Outgoing> {
-        self.timeline.say(id, text);
+    /// The reader says something, or an earlier page has left it.
+    pub(crate) fn say(&mut self, own: Own) -> Vec<Outgoing> {
+        let id = own.id;
+        self.timeline.say(own);
         self.flush(|own| own.id == id)
     }
 
-    /// The reader wants a refused message sent again.
-    pub(crate) fn retry(&mut self, id: MessageId, new_id: MessageId) -> Vec<Outgoing> {
-        match self.timeline.retry(id, new_id) {
-            Some(_) => self.flush(|own| own.id == new_id),
-            None => Vec::new(),
+    /// The reader wants a refused message sent again: as a new one, at the end.
+    pub(crate) fn retry(&mut self, id: MessageId, new_id: MessageId, order: u64) -> Vec<Outgoing> {
+        let Some(text) = self.timeline.take_failed(id) else {
+            return Vec::new();
+        };
+        self.say(Own {
+            id: new_id,
+            order,
+            text,
+            state: Delivery::Sending,
+        })
+    }
+
+    /// The room is gone: nothing that waits can be sent.
+    pub(crate) fn gone(&mut self) {
+        self.phase = Phase::Reading;
+        let waiting: Vec<_> = self.timeline.unacknowledged().map(|own| own.id).collect();
+        for id in waiting {
+            self.timeline.fail(
+                id,
+                Problem {
+                    status: 404,
+                    ..Problem::default()
+                },
+            );
         }
     }
 
@@ -164,14 +197,22 @@ impl Conversation {
 
     /// Something was refused: `receipt` is what it had asked for, as `problem` may not say.
     pub(crate) fn refused(&mut self, receipt: &str, problem: &Problem) -> Refusal {
-        if self.phase == Phase::Entering && self.entry_receipt().as_deref() == Some(receipt) {
+        let is_entry =
+            self.phase == Phase::Entering && self.entry_receipt().as_deref() == Some(receipt);
+        let talk =
+            talk_id(receipt).filter(|id| self.timeline.unacknowledged().any(|own| own.id == *id));
+        if problem.status == 404 && (is_entry || talk.is_some()) {
+            self.gone();
+            return Refusal::Gone;
+        }
+        if is_entry {
             self.phase = Phase::Reading;
             return match self.guest.take() {
                 Some(guest) => Refusal::Name(guest.sender),
                 None => Refusal::Noted,
             };
         }
-        if let Some(id) = talk_id(receipt) {
+        if let Some(id) = talk {
             self.timeline.fail(id, problem.clone());
         }
         Refusal::Noted
@@ -252,6 +293,7 @@ fn talk_id(receipt: &str) -> Option<MessageId> {
 
 #[cfg(test)]
 mod tests {
+    use shared::chat::Text;
     use uuid::Uuid;
 
     use super::*;
@@ -267,8 +309,13 @@ mod tests {
         }
     }
 
-    fn text(text: &str) -> Text {
-        Text::parse(text).unwrap()
+    fn own(n: u64, text: &str) -> Own {
+        Own {
+            id: id(n.into()),
+            order: n,
+            text: Text::parse(text).unwrap(),
+            state: Delivery::Sending,
+        }
     }
 
     fn conversation() -> Conversation {
@@ -294,13 +341,13 @@ mod tests {
     #[test]
     fn what_is_written_before_the_entry_waits_for_it() {
         let mut talk = conversation();
-        assert!(talk.say(id(1), text("하나")).is_empty());
+        assert!(talk.say(own(1, "하나")).is_empty());
         let sent = talk.connected();
         assert_eq!(kinds(&sent), ["ENTER 영희"]);
-        assert!(talk.say(id(2), text("둘")).is_empty());
+        assert!(talk.say(own(2, "둘")).is_empty());
         let sent = talk.receipt(&sent[0].receipt);
         assert_eq!(kinds(&sent), ["TALK 영희 하나", "TALK 영희 둘"]);
-        assert_eq!(kinds(&talk.say(id(3), text("셋"))), ["TALK 영희 셋"]);
+        assert_eq!(kinds(&talk.say(own(3, "셋"))), ["TALK 영희 셋"]);
         assert!(!talk.is_settled());
         for n in 1..=3 {
             talk.receipt(&format!("talk-{}", id(n)));
@@ -313,11 +360,11 @@ mod tests {
         let mut talk = conversation();
         let entry = talk.connected();
         talk.receipt(&entry[0].receipt);
-        let first = talk.say(id(1), text("하나"));
-        let second = talk.say(id(2), text("둘"));
+        let first = talk.say(own(1, "하나"));
+        let second = talk.say(own(2, "둘"));
         talk.receipt(&first[0].receipt);
         talk.lost();
-        assert!(talk.say(id(3), text("셋")).is_empty());
+        assert!(talk.say(own(3, "셋")).is_empty());
         let again = talk.connected();
         assert_eq!(again, entry);
         let sent = talk.receipt(&again[0].receipt);
@@ -328,7 +375,7 @@ mod tests {
     #[test]
     fn a_taken_name_is_asked_again_and_keeps_what_was_written() {
         let mut talk = conversation();
-        talk.say(id(1), text("하나"));
+        talk.say(own(1, "하나"));
         let entry = talk.connected();
         let problem = Problem {
             status: 409,
@@ -350,15 +397,58 @@ mod tests {
         let mut talk = conversation();
         let entry = talk.connected();
         talk.receipt(&entry[0].receipt);
-        let sent = talk.say(id(1), text("하나"));
+        let sent = talk.say(own(1, "하나"));
         let problem = Problem {
             status: 422,
             ..Problem::default()
         };
         assert_eq!(talk.refused(&sent[0].receipt, &problem), Refusal::Noted);
         assert!(!talk.has_unsent());
-        assert_eq!(kinds(&talk.retry(id(1), id(2))), ["TALK 영희 하나"]);
+        assert_eq!(kinds(&talk.retry(id(1), id(2), 2)), ["TALK 영희 하나"]);
         assert!(talk.has_unsent());
+    }
+
+    #[test]
+    fn in_a_room_that_is_gone_everything_that_waits_is_refused() {
+        let gone = Problem {
+            status: 404,
+            ..Problem::default()
+        };
+        for is_present in [false, true] {
+            let mut talk = conversation();
+            talk.say(own(1, "하나"));
+            talk.say(own(2, "둘"));
+            let entry = talk.connected();
+            let mut refused = entry[0].receipt.clone();
+            if is_present {
+                refused = talk.receipt(&refused)[0].receipt.clone();
+            }
+            assert_eq!(talk.refused(&refused, &gone), Refusal::Gone);
+            assert!(talk.is_settled() && !talk.has_unsent());
+            for own in talk.timeline.own() {
+                assert_eq!(own.state, Delivery::Failed(gone.clone()));
+            }
+            assert_eq!(talk.timeline.own().len(), 2);
+            // Nobody is asked for another name.
+            assert!(talk.sender().is_some());
+            // What was about nothing of this room says nothing of it.
+            assert_eq!(talk.refused("talk-x", &gone), Refusal::Noted);
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_page_has_left_goes_out_in_its_order() {
+        let mut talk = conversation();
+        talk.say(own(3, "셋"));
+        assert!(talk.say(own(1, "하나")).is_empty());
+        talk.say(Own {
+            state: Delivery::Failed(Problem::default()),
+            ..own(2, "둘")
+        });
+        let entry = talk.connected();
+        let sent = talk.receipt(&entry[0].receipt);
+        assert_eq!(kinds(&sent), ["TALK 영희 하나", "TALK 영희 셋"]);
+        assert_eq!(kinds(&talk.say(own(4, "넷"))), ["TALK 영희 넷"]);
     }
 
     #[test]
@@ -389,7 +479,7 @@ mod tests {
         let mut talk = conversation();
         talk.connected();
         talk.lost();
-        talk.say(id(1), text("하나"));
+        talk.say(own(1, "하나"));
         assert!(talk.leave().is_empty());
         let entry = talk.connected();
         assert_eq!(kinds(&entry), ["ENTER 영희"]);

@@ -2,7 +2,7 @@
 
 use shared::chat::{InvalidText, MessageType, RoomName, Sender, Text};
 
-use crate::api::Problem;
+use crate::{api::Problem, conversation::Unsaid};
 
 /// A language of the pages.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -162,6 +162,60 @@ impl Language {
 
     pub(crate) fn retry(self) -> &'static str {
         self.pick("다시 보내기", "Send again")
+    }
+
+    pub(crate) fn edit(self) -> &'static str {
+        self.pick("고치기", "Edit")
+    }
+
+    pub(crate) fn discard(self) -> &'static str {
+        self.pick("지우기", "Discard")
+    }
+
+    /// Why nothing more can be said in a room now.
+    pub(crate) fn unsaid(self, reason: Unsaid) -> &'static str {
+        match reason {
+            Unsaid::Full => self.pick(
+                "보내지 못한 메시지가 너무 많습니다. 연결된 뒤에 다시 보내거나, 실패한 메시지를 지워 주세요.",
+                "Too many messages are waiting. Send this once they are out, or discard those that failed.",
+            ),
+            Unsaid::Gone => self.room_gone(),
+        }
+    }
+
+    pub(crate) fn room_gone(self) -> &'static str {
+        self.pick(
+            "이 방은 없어졌습니다. 보내지 못한 글은 여기에서 복사할 수 있습니다.",
+            "This room is gone. What could not be sent can be copied from here.",
+        )
+    }
+
+    pub(crate) fn not_sent(self) -> &'static str {
+        self.pick(
+            "이 방에 보내지 못한 메시지",
+            "Messages that could not be sent there",
+        )
+    }
+
+    /// How many messages were passed over.
+    pub(crate) fn passed_over(self, count: u64) -> String {
+        match (self, count) {
+            (Language::Korean, _) => format!("메시지 {count}개를 건너뛰었습니다"),
+            (Language::English, 1) => "1 message was passed over".to_owned(),
+            (Language::English, _) => format!("{count} messages were passed over"),
+        }
+    }
+
+    pub(crate) fn load(self) -> &'static str {
+        self.pick("불러오기", "Load")
+    }
+
+    pub(crate) fn load_next(self) -> &'static str {
+        self.pick("이어지는 것부터 불러오기", "Load the first of them")
+    }
+
+    pub(crate) fn load_newest(self) -> &'static str {
+        self.pick("최근 것부터 불러오기", "Load the last of them")
     }
 
     pub(crate) fn earlier_messages(self) -> &'static str {

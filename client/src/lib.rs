@@ -3,10 +3,11 @@
 //! The server reads what a page shows (`page::Contents`), renders it, and sends it along as JSON; the
 //! browser hydrates from that, at once. `place` then walks between the list and the rooms.
 //!
-//! `timeline`, `conversation`, `uplink`, `reconnect`, `i18n` and `time` are pure and tested natively;
-//! `driver` keeps the connection that `uplink` decides on, over the sockets of `transport`, and `line`
-//! talks on it. No server type is named here: data for server rendering comes through
-//! [`ssr::Source`], and the browser uses the public API.
+//! `timeline`, `conversation`, `authorship`, `uplink`, `reconnect`, `i18n` and `time` are pure and tested
+//! natively; `driver` keeps the connection that `uplink` decides on, over the sockets of `transport`;
+//! `open_rooms` keeps the rooms that one takes part in, and `line` brings the two together. No server type
+//! is named here: data for server rendering comes through [`ssr::Source`], and the browser uses the
+//! public API.
 
 #![expect(
     unreachable_pub,
@@ -15,6 +16,7 @@
 
 mod api;
 mod app;
+mod authorship;
 mod browser;
 mod composer;
 mod conversation;
@@ -28,6 +30,9 @@ mod line;
 mod live;
 mod message;
 mod name;
+mod open_room;
+mod open_rooms;
+mod outbox;
 mod page;
 mod place;
 mod reconnect;
@@ -35,9 +40,11 @@ mod room_detail;
 mod room_list;
 #[cfg(feature = "ssr")]
 pub mod ssr;
+mod tabs;
 mod time;
 mod timeline;
 mod transport;
+mod unsent;
 mod uplink;
 
 pub use app::App;

@@ -1,18 +1,18 @@
 //! The lines of a room: bubbles, notices, days.
 
-use leptos::{
-    either::{EitherOf3, EitherOf4},
-    prelude::*,
-};
+use leptos::{either::EitherOf4, prelude::*};
 use shared::chat::{MessageId, MessageType, RoomId};
 
 use crate::{
+    api::MESSAGES_MAX,
+    composer,
     face::{face_of, initial_of},
     i18n::Language,
-    line,
     live::markup,
+    open_rooms,
+    room_detail::Earlier,
     time as times,
-    timeline::{Delivery, Key, Local, Row, Talk},
+    timeline::{Delivery, End, Key, Local, Row, Talk},
 };
 
 /// A row that is shown: it changes in place, so that nothing is read out twice.
@@ -32,10 +32,55 @@ pub(crate) fn row_view(room: RoomId, language: Language, shown: Shown) -> impl I
                 Row::Day(date) => times::day(language, *date),
                 _ => String::new(),
             };
-            EitherOf3::A(view! { <p class="day" inner_html=move || markup(day())></p> })
+            EitherOf4::A(view! { <p class="day" inner_html=move || markup(day())></p> })
         }
-        Row::Notice { kind, sender } => EitherOf3::B(notice_view(language, kind, sender)),
-        Row::Talk(talk) => EitherOf3::C(talk_view(room, language, talk, row)),
+        Row::Notice { kind, sender } => EitherOf4::B(notice_view(language, kind, sender)),
+        Row::Talk(talk) => EitherOf4::C(talk_view(room, language, talk, row)),
+        Row::Gap(key, _) => EitherOf4::D(gap_view(language, key, row)),
+    }
+}
+
+/// What was passed over, and how to have it: whole, or where it is much from the end that one reads at.
+fn gap_view(language: Language, key: u64, row: ArcRwSignal<Row>) -> impl IntoView {
+    let earlier = expect_context::<Earlier>();
+    let failed = RwSignal::new(false);
+    let count = move || match &*row.read() {
+        Row::Gap(_, gap) => gap.count(),
+        _ => 0,
+    };
+    let is_much = {
+        let count = count.clone();
+        move || count() > MESSAGES_MAX as u64
+    };
+    let button = move |end| {
+        let is_much = is_much.clone();
+        let label = move || match end {
+            _ if !is_much() => language.load(),
+            End::Oldest => language.load_next(),
+            End::Newest => language.load_newest(),
+        };
+        view! {
+            <button
+                class="retry"
+                type="button"
+                aria-disabled=move || earlier.loading.get().to_string()
+                on:click=move |_| earlier.fill(key, end, failed)
+                inner_html=move || markup(label())
+            >
+            </button>
+        }
+    };
+    // What one presses stays there until the gap is closed.
+    let next = (count() > MESSAGES_MAX as u64).then(|| button.clone()(End::Oldest));
+    view! {
+        <div class="gap">
+            <span inner_html=move || markup(language.passed_over(count()))></span>
+            {next}
+            {button(End::Newest)}
+            <span class="failed" role="alert" hidden=move || !failed.get()>
+                {language.unread()}
+            </span>
+        </div>
     }
 }
 
@@ -115,13 +160,40 @@ fn aside_view(
         (Delivery::Sending, _) => EitherOf4::A(view! { <span>{language.sending()}</span> }),
         (Delivery::Failed(problem), _) => EitherOf4::B(view! {
             <span class="failed">{language.refused(problem)}</span>
-            <button class="retry" type="button" on:click=move |_| line::retry(room, id)>
-                {language.retry()}
-            </button>
+            {[
+                (language.edit(), edit as fn(_, _)),
+                (language.retry(), open_rooms::retry),
+                (language.discard(), discard),
+            ]
+                .map(|(label, act)| {
+                    view! {
+                        <button
+                            class="retry"
+                            type="button"
+                            on:click=move |_| {
+                                act(room, id);
+                                composer::focus_composer();
+                            }
+                        >
+                            {label}
+                        </button>
+                    }
+                })}
         }),
         (Delivery::Stored, Some(Local(at))) if talk.closes_run => EitherOf4::C(view! {
             <time datetime=times::machine(at)>{times::clock(language, at)}</time>
         }),
         (Delivery::Stored, _) => EitherOf4::D(()),
     }
+}
+
+/// Puts a refused message back to where one writes.
+fn edit(room: RoomId, id: MessageId) {
+    if let Some(text) = open_rooms::take_back(room, id) {
+        composer::take_up(text.as_str());
+    }
+}
+
+fn discard(room: RoomId, id: MessageId) {
+    open_rooms::discard(room, id);
 }

@@ -3,7 +3,9 @@
 use leptos::{ev::SubmitEvent, html, prelude::*};
 use shared::chat::{InvalidText, Sender};
 
-use crate::{api::Problem, app::House, browser, composer, i18n::Language, line, live::markup};
+use crate::{
+    api::Problem, app::House, browser, composer, i18n::Language, live::markup, open_rooms,
+};
 
 /// The key in `localStorage`.
 const KEY: &str = "sender";
@@ -63,7 +65,7 @@ fn remembered(stored: Option<&str>) -> Result<Sender, Ask> {
 pub(crate) fn recall(house: House) {
     match remembered(browser::remembered(KEY).as_deref()) {
         Ok(sender) => {
-            line::rename(&sender);
+            open_rooms::rename(&sender);
             house.me.set(Some(sender));
         }
         Err(ask) => house.ask_name(ask),
@@ -111,7 +113,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
                 browser::remember(KEY, sender.as_str());
                 house.me.set(Some(sender.clone()));
                 house.asking.set(None);
-                line::rename(&sender);
+                open_rooms::rename(&sender);
             }
             Err(reason) => {
                 wrong.set(Some(reason));

@@ -11,9 +11,10 @@ use crate::{
     composer::Composer,
     line,
     message::{Shown, row_view},
+    open_rooms::{self, View},
     place::{self, ROOMS_PATH},
     time::Zone,
-    timeline::{Key, NEWEST_PART, Part, Row, Timeline},
+    timeline::{End, Key, Part, Row, Timeline},
 };
 
 /// Who scrolls this near to the oldest message is shown earlier ones; in pixels.
@@ -40,28 +41,33 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
     let RoomPage { room, messages } = page;
     let id = room.room_id;
     // First as the server rendered it: by a fixed clock, and for nobody in particular.
-    let rows = Timeline::new(messages.clone()).rows(None, |at| Zone::Fixed(language).local(at));
+    let rows =
+        Timeline::new(messages.clone()).rows(None, |_| false, |at| Zone::Fixed(language).local(at));
     let shown = RwSignal::new(Vec::<ShownPart>::new());
     show(shown, rows);
     let changed = RwSignal::new(0_u32);
     let scroller = NodeRef::<html::Div>::new();
     let unseen = RwSignal::new(false);
-    let earlier = Earlier::new(id);
+    let is_gone = RwSignal::new(false);
+    let earlier = Earlier::new(id, scroller);
+    provide_context(earlier);
     let messages = StoredValue::new(Some(messages));
     Effect::new(move || {
         line::start(house);
         if let Some(messages) = messages.try_update_value(Option::take).flatten() {
-            line::open(id, messages, changed);
+            open_rooms::open(id, messages, changed);
         }
     });
-    on_cleanup(move || line::close(id, changed));
+    on_cleanup(move || open_rooms::close(id, changed));
     Effect::new(move || {
         changed.track();
         let me = house.me.get();
-        if let Some(rows) = line::rows(id, me.as_ref(), Zone::Browser) {
-            let follows = scroller.get_untracked().is_none_or(|log| is_at_end(&log));
-            let grown = show(shown, rows);
-            earlier.from.set(line::first_seq(id));
+        let follows = scroller.get_untracked().is_none_or(|log| is_at_end(&log));
+        if let Some(view) = open_rooms::view(id, me.as_ref(), Zone::Browser, follows) {
+            let View { parts, .. } = view;
+            let grown = show(shown, parts);
+            earlier.from.set(view.first_seq);
+            is_gone.set(view.is_gone);
             if grown && !follows {
                 unseen.set(true);
             }
@@ -85,7 +91,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
         }
     };
     let leave = move |_| {
-        line::leave(id);
+        open_rooms::leave(id);
         place::walk_to(house, ROOMS_PATH);
     };
     let name = room.room_name.to_string();
@@ -106,7 +112,15 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                 </button>
             </header>
             // Reversed by the style: it starts at its end and stays there without any script.
-            <div class="log-scroll" tabindex="0" role="region" aria-label=language.messages() node_ref=scroller on:scroll=scrolled>
+            <div
+                class="log-scroll"
+                tabindex="0"
+                role="region"
+                aria-label=language.messages()
+                data-filling=move || earlier.filling.get().then_some("true")
+                node_ref=scroller
+                on:scroll=scrolled
+            >
                 <div class="log-sheet">
                     {move || {
                         shown
@@ -165,30 +179,65 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                     </svg>
                 </button>
             </div>
-            <Composer room=id said=Callback::new(move |()| to_end()) />
+            <p class="wrong room-gone" role="alert" hidden=move || !is_gone.get()>
+                {language.room_gone()}
+            </p>
+            <Composer room=id closed=is_gone said=Callback::new(move |()| to_end()) />
         </div>
     }
 }
 
-/// What was said before what is shown, read on demand.
+/// What was said before what is shown, or is left out of it: read on demand.
 #[derive(Clone, Copy)]
-struct Earlier {
+pub(crate) struct Earlier {
     room: RoomId,
+    scroller: NodeRef<html::Div>,
     /// The `seq` before which there is more; none where there is nothing, or before hydration.
     from: RwSignal<Option<u64>>,
     /// From the request until what came is in the page and known to be nothing new.
-    loading: RwSignal<bool>,
+    pub(crate) loading: RwSignal<bool>,
     failed: RwSignal<bool>,
+    /// While a gap is filled from its newest end: what stands below keeps its place.
+    filling: RwSignal<bool>,
 }
 
 impl Earlier {
-    fn new(room: RoomId) -> Self {
+    fn new(room: RoomId, scroller: NodeRef<html::Div>) -> Self {
         Earlier {
             room,
+            scroller,
             from: RwSignal::new(None),
             loading: RwSignal::new(false),
             failed: RwSignal::new(false),
+            filling: RwSignal::new(false),
         }
+    }
+
+    /// Fills a gap from one of its ends; `failed` is set where that could not be read.
+    pub(crate) fn fill(self, key: u64, end: End, failed: RwSignal<bool>) {
+        if self.loading.get_untracked() {
+            return;
+        }
+        self.loading.set(true);
+        self.filling.set(end == End::Newest);
+        leptos::task::spawn_local(async move {
+            let filled = open_rooms::fill(self.room, key, end).await;
+            failed.try_set(filled.is_err());
+            // The button goes with the gap; what it brought is what one reads on in.
+            if filled == Ok(true)
+                && let Some(log) = self.scroller.try_get_untracked().flatten()
+            {
+                // A focus that cannot move stays where it is.
+                let _ = log.focus();
+            }
+            set_timeout(
+                move || {
+                    self.filling.try_set(false);
+                    self.loading.try_set(false);
+                },
+                QUIET,
+            );
+        });
     }
 
     fn load(self) {
@@ -209,7 +258,7 @@ impl Earlier {
             };
             match messages {
                 Ok(messages) => {
-                    line::prepend(self.room, messages);
+                    open_rooms::prepend(self.room, messages);
                     set_timeout(loaded, QUIET);
                 }
                 Err(Unread) => loaded(),
@@ -231,6 +280,7 @@ fn show(shown: RwSignal<Vec<ShownPart>>, parts: Vec<Part>) -> bool {
         .map(|shown| (shown.key, &shown.row))
         .collect();
     let mut is_newer = false;
+    let newest = parts.last().map(|(key, _)| *key);
     let mut after = Vec::with_capacity(parts.len());
     for (key, rows) in parts {
         let rows: Vec<Shown> = rows
@@ -246,7 +296,7 @@ fn show(shown: RwSignal<Vec<ShownPart>>, parts: Vec<Part>) -> bool {
                     }
                 }
                 None => {
-                    is_newer |= key == NEWEST_PART;
+                    is_newer |= Some(key) == newest;
                     Shown {
                         key: row_key,
                         row: ArcRwSignal::new(row),

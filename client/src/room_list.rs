@@ -28,6 +28,24 @@ struct Listed {
 }
 
 impl Rooms {
+    /// The rooms that are known.
+    pub(crate) fn ids(self) -> Vec<RoomId> {
+        let listed = self.0.try_get_untracked().unwrap_or_default();
+        listed.iter().map(|listed| listed.id).collect()
+    }
+
+    /// Takes all rooms as the server had them after `known` were: of these, what it has no more is gone.
+    pub(crate) fn renew(self, known: &[RoomId], rooms: Vec<ChatRoom>) {
+        let is_gone =
+            |id: &RoomId| known.contains(id) && rooms.iter().all(|room| room.room_id != *id);
+        let gone: Vec<_> = self.ids().into_iter().filter(is_gone).collect();
+        if !gone.is_empty() {
+            self.0
+                .try_update(|listed| listed.retain(|listed| !gone.contains(&listed.id)));
+        }
+        self.merge(rooms);
+    }
+
     fn new(rooms: Vec<ChatRoom>) -> Self {
         let mut listed: Vec<_> = rooms.into_iter().map(Listed::new).collect();
         sort(&mut listed);

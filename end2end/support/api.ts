@@ -45,7 +45,10 @@ export async function said(server: Server, room: Room): Promise<string[]> {
   return all.filter(({ type }) => type === "TALK").map(({ message }) => message);
 }
 
-/** Says something in a room as a program would, all of it in one frame; resolves once it is on disk. */
+/** How many messages a frame holds at most: it has 64 KiB. */
+const MESSAGES_PER_FRAME = 300;
+
+/** Says something in a room as a program would, in as few frames as hold it; resolves once it is on disk. */
 export async function seed(
   browser: Browser,
   server: Server,
@@ -57,26 +60,36 @@ export async function seed(
   try {
     const page = await context.newPage();
     await page.goto("/healthz");
-    const body = JSON.stringify(
-      texts.map((message) => ({ type: "TALK", roomId: room.roomId, sender, message })),
-    );
-    await page.evaluate(sendFrame, { destination: `/app/topic/chat/room/${room.roomId}`, body });
+    const bodies: string[] = [];
+    for (let at = 0; at < texts.length; at += MESSAGES_PER_FRAME) {
+      const part = texts.slice(at, at + MESSAGES_PER_FRAME);
+      bodies.push(JSON.stringify(part.map((message) => ({ type: "TALK", roomId: room.roomId, sender, message }))));
+    }
+    await page.evaluate(sendFrames, { destination: `/app/topic/chat/room/${room.roomId}`, bodies });
   } finally {
     await context.close();
   }
 }
 
-/** Runs in the browser: one STOMP session that sends one frame and waits for its RECEIPT. */
-async function sendFrame({ destination, body }: { destination: string; body: string }): Promise<void> {
+interface Frames {
+  destination: string;
+  bodies: string[];
+}
+
+/** Runs in the browser: one STOMP session that sends frames and waits for the last RECEIPT. */
+async function sendFrames({ destination, bodies }: Frames): Promise<void> {
   const socket = new WebSocket(`ws://${location.host}/ws/chat`, "v12.stomp");
   await new Promise<void>((resolve, reject) => {
     socket.onopen = () => socket.send(`CONNECT\naccept-version:1.2\nhost:${location.hostname}\n\n\0`);
     socket.onclose = (event) => reject(new Error(`closed: ${event.code} ${event.reason}`));
+    let receipts = 0;
     socket.onmessage = ({ data }: MessageEvent<string>) => {
       const command = data.trimStart().split("\n", 1)[0];
       if (command === "CONNECTED") {
-        socket.send(`SEND\ndestination:${destination}\ncontent-type:application/json\nreceipt:1\n\n${body}\0`);
-      } else if (command === "RECEIPT") {
+        for (const body of bodies) {
+          socket.send(`SEND\ndestination:${destination}\ncontent-type:application/json\nreceipt:1\n\n${body}\0`);
+        }
+      } else if (command === "RECEIPT" && ++receipts === bodies.length) {
         resolve();
       } else if (command === "ERROR") {
         reject(new Error(data));

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -44,6 +44,12 @@ export class Server {
   /** Starts it again, on the same port and folder. */
   async restart(): Promise<void> {
     await this.run(new URL(this.address).host);
+  }
+
+  /** Takes away all that it has stored, while it is down. */
+  async empty(): Promise<void> {
+    await rm(this.folder, { recursive: true });
+    await mkdir(this.folder);
   }
 
   /** Ends it as an operator does, and gives the exit code. */

@@ -1,0 +1,129 @@
+//! One of the open rooms: how it stands with the server and the outbox, when it is drawn, and the frames that
+//! it asks for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use leptos::prelude::*;
+use shared::{chat::RoomId, destination::Destination, stomp::client::Client};
+
+use crate::{
+    browser::now,
+    conversation::{Conversation, Outgoing},
+    line::with_rooms,
+    outbox::Kept,
+};
+
+/// A room is drawn at most so often: what comes in between is drawn together.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// One of the open rooms.
+pub(crate) struct OpenRoom {
+    pub(crate) talk: Conversation,
+    /// Raised when there is something new to show; none once the page shows another room.
+    pub(crate) changed: Option<RwSignal<u32>>,
+    /// Whether the server has taken this connection's subscription, or there is none to be taken.
+    pub(crate) subscribed: bool,
+    pub(crate) is_gone: bool,
+    /// When the newest messages were read, if they are all there is still.
+    pub(crate) read_at: Option<Duration>,
+    drawn_at: Duration,
+    /// Whether it will be drawn.
+    is_due: bool,
+    /// What of it stands in the outbox.
+    pub(crate) kept: Kept,
+    /// Whether something is here alone, as the browser's storage is closed to us.
+    pub(crate) is_unkept: bool,
+}
+
+/// A frame that a room asks for.
+pub(crate) enum Request {
+    Subscribe { room: RoomId, offset: u64 },
+    Unsubscribe(RoomId),
+    Send(Outgoing),
+}
+
+impl OpenRoom {
+    /// Starts with what was read at that time; `changed` is raised when there is something new to show.
+    pub(crate) fn new(
+        talk: Conversation,
+        changed: Option<RwSignal<u32>>,
+        read_at: Duration,
+    ) -> Self {
+        OpenRoom {
+            talk,
+            changed,
+            subscribed: false,
+            is_gone: false,
+            read_at: Some(read_at),
+            drawn_at: Duration::ZERO,
+            is_due: false,
+            kept: Kept::default(),
+            is_unkept: false,
+        }
+    }
+
+    /// Which room it is.
+    pub(crate) fn room(&self) -> RoomId {
+        self.talk.room()
+    }
+
+    /// Lets the page show what there is now: at once, or together with what comes soon after.
+    pub(crate) fn draw(&mut self, at_once: bool) {
+        let Some(changed) = self.changed else {
+            self.talk.timeline.trim(true);
+            return;
+        };
+        let wait = (self.drawn_at + DRAW_EVERY).saturating_sub(now());
+        if at_once || wait.is_zero() {
+            self.drawn_at = now();
+            changed.try_update(|count| *count = count.wrapping_add(1));
+        } else if !self.is_due {
+            self.is_due = true;
+            let room = self.room();
+            set_timeout(
+                move || {
+                    with_rooms(|rooms| {
+                        if let Some(open) = rooms.find(room) {
+                            open.is_due = false;
+                            open.draw(true);
+                        }
+                    });
+                },
+                wait,
+            );
+        }
+    }
+}
+
+impl Request {
+    /// Gives it to the client.
+    pub(crate) fn transmit(self, client: &mut Client) {
+        match self {
+            Request::Subscribe { room, offset } => client.subscribe(
+                &room.to_string(),
+                &Destination::Room(room).to_string(),
+                &[
+                    ("x-stream-offset", &format!("offset={offset}")),
+                    ("receipt", &subscription_receipt(room)),
+                ],
+            ),
+            Request::Unsubscribe(room) => client.unsubscribe(&room.to_string()),
+            Request::Send(Outgoing { draft, receipt }) => {
+                if let Ok(body) = serde_json::to_vec(&draft) {
+                    client.send(
+                        &Destination::SendMessage.to_string(),
+                        &[("content-type", "application/json")],
+                        Bytes::from(body),
+                        Some(&receipt),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The receipt that a room's SUBSCRIBE asks for.
+pub(crate) fn subscription_receipt(room: RoomId) -> String {
+    format!("room-{room}")
+}
