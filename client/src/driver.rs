@@ -45,6 +45,8 @@ pub(crate) struct Driver {
     sockets: Vec<Socket>,
     /// The one in use.
     main: Option<Link>,
+    /// A stream that is opened once no poll is held: a tab holds one request at most.
+    waiting: Option<Link>,
     crowd: Crowd,
     news: VecDeque<News>,
     report: Report,
@@ -64,6 +66,7 @@ impl Driver {
             uplink: Uplink::new(remembered, js_sys::Math::random(), now()),
             sockets: Vec::new(),
             main: None,
+            waiting: None,
             crowd: Crowd::new(),
             news: VecDeque::new(),
             report,
@@ -90,7 +93,8 @@ impl Driver {
     /// Takes in what happened to a socket.
     pub(crate) fn take(&mut self, link: Link, sign: Sign) {
         let now = now();
-        let is_crowded = self.crowd.is_crowded();
+        let rests = self.rests();
+        let is_poll = matches!(sign, Sign::Answered { is_poll: true, .. });
         let Some(socket) = self.socket(link) else {
             return;
         };
@@ -98,7 +102,13 @@ impl Driver {
             Sign::Open => Heard::Open,
             Sign::Data(data) => socket.read(&data),
             Sign::Ended => socket.go_on(),
-            Sign::Answered { is_poll, text } => socket.answered(is_poll, text, is_crowded, now),
+            Sign::Answered { is_poll, text } => socket.answered(is_poll, text, rests, now),
+        };
+        if is_poll && let Some(stream) = self.waiting.take() {
+            self.open(stream, Transport::Stream, now);
+        }
+        let Some(socket) = self.socket(link) else {
+            return;
         };
         match heard {
             Heard::Nothing => {}
@@ -174,7 +184,7 @@ impl Driver {
     /// Takes one event from the clients or, where there is none, sends what they have; whether there
     /// was an event.
     fn turn(&mut self, now: Duration) -> bool {
-        let is_crowded = self.crowd.is_crowded();
+        let rests = self.rests();
         for socket in &mut self.sockets {
             let link = socket.link;
             if let Some(event) = socket.client.as_mut().and_then(Client::poll_event) {
@@ -202,7 +212,7 @@ impl Driver {
                     return true;
                 }
             }
-            socket.request(is_crowded, now);
+            socket.request(rests, now);
         }
         false
     }
@@ -247,12 +257,26 @@ impl Driver {
         if transport != Transport::WebSocket {
             self.look(true);
         }
-        if self.uplink.wants(link) {
+        if transport == Transport::Stream
+            && let Some(polling) = self.sockets.iter_mut().find(|socket| socket.holds_poll())
+        {
+            self.waiting = Some(link);
+            // The answer ends the poll.
+            if let Some(client) = &mut polling.client {
+                client.ask(now);
+            }
+        } else if self.uplink.wants(link) {
             match Socket::open(link, transport, now, self.report) {
                 Some(socket) => self.sockets.push(socket),
                 None => self.uplink.input(Input::Lost(link), now),
             }
         }
+    }
+
+    /// Whether no poll may be held: the room is others', or a stream's beside it.
+    fn rests(&self) -> bool {
+        let sessions = self.sockets.iter().filter(|socket| socket.is_session());
+        self.crowd.is_crowded() || self.waiting.is_some() || sessions.count() > 1
     }
 
     /// Looks at the other tabs, as one of them or as one that is by now.

@@ -25,7 +25,7 @@ const SUBPROTOCOL: &str = "v12.stomp";
 const REQUEST_BYTES: usize = 64 << 10;
 
 /// Where no request may be held, one asks so often.
-const POLL_EVERY: Duration = Duration::from_millis(1_500);
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// Where what happens to sockets is told.
 pub(crate) type Report = fn(Link, Sign);
@@ -181,12 +181,12 @@ impl Socket {
         Heard::Closed
     }
 
-    /// Takes in the answer of a request.
+    /// Takes in the answer of a request; `rests` as in [`Socket::request`].
     pub(crate) fn answered(
         &mut self,
         is_poll: bool,
         text: Option<String>,
-        is_crowded: bool,
+        rests: bool,
         now: Duration,
     ) -> Heard {
         let (Kind::Session(session), Some(text)) = (&mut self.kind, text) else {
@@ -194,7 +194,7 @@ impl Socket {
         };
         if is_poll && let Receiver::Poll { at, is_awaited, .. } = &mut session.receiver {
             let text = text.trim_end();
-            let rests = is_crowded && text == sockjs::HEART_BEAT;
+            let rests = rests && text == sockjs::HEART_BEAT;
             *is_awaited = false;
             *at = Some(if rests { now + POLL_EVERY } else { now });
             return read_frame(text);
@@ -225,8 +225,8 @@ impl Socket {
     }
 
     /// Makes the requests of a session that are due: one that sends, and one that receives where it
-    /// polls. Where it is crowded none is held open.
-    pub(crate) fn request(&mut self, is_crowded: bool, now: Duration) {
+    /// polls. Where it `rests` between them none is held open.
+    pub(crate) fn request(&mut self, rests: bool, now: Duration) {
         let Kind::Session(session) = &mut self.kind else {
             return;
         };
@@ -238,7 +238,7 @@ impl Socket {
         {
             *at = None;
             polls = true;
-            if is_crowded {
+            if rests {
                 // For as long as it takes the server to answer what was sent.
                 wait_ms = if *is_awaited {
                     "?wait_ms=300"
@@ -275,6 +275,21 @@ impl Socket {
             }
             report(link, Sign::Answered { is_poll, text });
         });
+    }
+
+    pub(crate) fn is_session(&self) -> bool {
+        matches!(self.kind, Kind::Session(_))
+    }
+
+    /// Whether a poll is open, for however long.
+    pub(crate) fn holds_poll(&self) -> bool {
+        matches!(
+            &self.kind,
+            Kind::Session(Session {
+                receiver: Receiver::Poll { at: None, .. },
+                ..
+            })
+        )
     }
 
     /// When to call [`Socket::request`] by itself.

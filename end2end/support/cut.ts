@@ -5,6 +5,9 @@ import { Transform } from "node:stream";
 /** A WebSocket's handshake. */
 const UPGRADE = /^GET [^]*\r\nupgrade: *websocket\r\n/i;
 
+/** What the server says to it. */
+const HANDSHAKE = /^HTTP\/1\.1 101 [^]*?\r\n\r\n/;
+
 /** An answer that comes in chunks. */
 const GATHERED = /^HTTP\/1\.1 [^]*\r\ntransfer-encoding: *chunked\r\n/i;
 
@@ -126,8 +129,7 @@ export class Cut {
     const back = new Transform({
       transform: (chunk: Buffer, _encoding, done) => {
         if (isHeld) {
-          const head = chunk.indexOf("\r\n\r\n") + 4;
-          return done(null, head > 4 && chunk.toString("latin1", 0, 12) === "HTTP/1.1 101" ? chunk.subarray(0, head) : null);
+          return done(null, HANDSHAKE.exec(chunk.toString("latin1"))?.[0]);
         }
         if (!answer && !(this.passes && GATHERED.test(chunk.toString("latin1")))) {
           return done(null, chunk);
