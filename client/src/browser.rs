@@ -95,3 +95,8 @@ pub(crate) fn ask_before_leaving(asks: bool) {
         window().set_onbeforeunload(asks.then(|| ask.as_ref().unchecked_ref()));
     });
 }
+
+/// Whether one points with a finger: then the keyboard is on the glass, too.
+pub(crate) fn is_touched() -> bool {
+    matches!(window().match_media("(pointer: coarse)"), Ok(Some(media)) if media.matches())
+}

@@ -1,14 +1,18 @@
 //! Where one writes.
 
-use leptos::{
-    ev::{KeyboardEvent, SubmitEvent},
-    html,
-    prelude::*,
-};
-use shared::chat::{InvalidText, RoomId, Text};
+use leptos::{html, prelude::*};
+use shared::chat::{RoomId, Text};
 use wasm_bindgen::JsCast;
+use web_sys::HtmlTextAreaElement;
 
-use crate::{app::House, name::Ask, open_rooms};
+use crate::{
+    app::House,
+    draft, field,
+    live::markup,
+    name::Ask,
+    open_rooms,
+    text::{self, Wrong},
+};
 
 const COMPOSER_ID: &str = "messageInput";
 const COMPOSER_LINES_MAX: usize = 6;
@@ -55,8 +59,8 @@ pub(crate) fn Composer(
         let Some(field) = input.get_untracked() else {
             return;
         };
-        match Text::parse(&field.value()) {
-            Err(InvalidText::Blank) => {}
+        match text::read(&field.value(), Text::parse) {
+            Err(Wrong::Blank) => {}
             Err(reason) => wrong.set(Some(language.invalid_text(reason))),
             Ok(_) if house.me.read_untracked().is_none() => {
                 house.ask_name(house.asking.get_untracked().unwrap_or(Ask::First));
@@ -66,8 +70,8 @@ pub(crate) fn Composer(
                 Err(reason) => wrong.set(Some(language.unsaid(reason).to_owned())),
                 Ok(()) => {
                     wrong.set(None);
-                    field.set_value("");
-                    field.set_rows(1);
+                    write(&field, "");
+                    draft::keep(room, "");
                     said.run(());
                 }
             },
@@ -75,30 +79,29 @@ pub(crate) fn Composer(
         // A focus that cannot move stays where it is.
         let _ = field.focus();
     };
+    field::on_send(input, send);
+    Effect::new(move || {
+        let Some(field) = input.get() else {
+            return;
+        };
+        field::hint(&field);
+        let typed = field.value();
+        // What was typed before this ran counts more than what was typed in an earlier visit.
+        if typed.is_empty() {
+            write(&field, &draft::recall(room).unwrap_or_default());
+        } else {
+            draft::keep(room, &typed);
+        }
+    });
     let typed = move |_| {
         wrong.set(None);
-        // For browsers whose style cannot fit a field to its content.
         if let Some(field) = input.get_untracked() {
-            let lines = field.value().lines().count().clamp(1, COMPOSER_LINES_MAX);
-            field.set_rows(u32::try_from(lines).unwrap_or(1));
-        }
-    };
-    let keydown = move |event: KeyboardEvent| {
-        // While an input method composes a syllable, Enter is its own (229 is Safari's way).
-        let composes = event.is_composing() || event.key_code() == 229;
-        if event.key() == "Enter" && !event.shift_key() && !composes {
-            event.prevent_default();
-            send();
+            fit(&field);
+            draft::keep(room, &field.value());
         }
     };
     view! {
-        <form
-            class="composer"
-            on:submit=move |event: SubmitEvent| {
-                event.prevent_default();
-                send();
-            }
-        >
+        <form class="composer">
             <label class="visually-hidden" for=COMPOSER_ID>
                 {language.message_label()}
             </label>
@@ -114,15 +117,37 @@ pub(crate) fn Composer(
                 aria-invalid=move || wrong.get().is_some().to_string()
                 readonly=move || closed.get()
                 node_ref=input
-                on:keydown=keydown
+                on:focus=move |_| {
+                    if let Some(input) = input.get_untracked() {
+                        field::hint(&input);
+                    }
+                }
                 on:input=typed
             ></textarea>
             <button class="button composer-send" type="submit" disabled=move || closed.get()>
                 {language.send()}
             </button>
-            <p id="messageWrong" class="wrong" role="alert" hidden=move || wrong.get().is_none()>
-                {move || wrong.get().unwrap_or_default()}
-            </p>
+            <p
+                id="messageWrong"
+                class="wrong"
+                role="alert"
+                hidden=move || wrong.get().is_none()
+                inner_html=move || markup(wrong.get().unwrap_or_default())
+            ></p>
         </form>
     }
+}
+
+/// Puts a text into the field.
+fn write(field: &HtmlTextAreaElement, text: &str) {
+    field.set_value(text);
+    fit(field);
+}
+
+/// Makes the field as high as its text, for browsers whose style cannot.
+fn fit(field: &HtmlTextAreaElement) {
+    // What ends with a line break has an empty line after it.
+    let lines = field.value().split('\n').count();
+    let rows = lines.clamp(1, COMPOSER_LINES_MAX);
+    field.set_rows(u32::try_from(rows).unwrap_or(1));
 }

@@ -1,8 +1,8 @@
 //! Every text that a person reads, in Korean and in English.
 
-use shared::chat::{InvalidText, MessageType, RoomName, Sender, Text};
+use shared::chat::{MessageType, RoomName, Sender, Text};
 
-use crate::{api::Problem, conversation::Unsaid};
+use crate::{api::Problem, conversation::Unsaid, text::Wrong};
 
 /// A language of the pages.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -329,37 +329,45 @@ impl Language {
         )
     }
 
-    pub(crate) fn invalid_name(self, reason: InvalidText) -> String {
-        self.invalid(self.pick("이름을", "The name"), Sender::CHARS_MAX, reason)
+    pub(crate) fn invalid_name(self, wrong: Wrong) -> String {
+        self.invalid(self.pick("이름을", "The name"), Sender::CHARS_MAX, wrong)
     }
 
-    pub(crate) fn invalid_room_name(self, reason: InvalidText) -> String {
+    pub(crate) fn invalid_room_name(self, wrong: Wrong) -> String {
         self.invalid(
             self.pick("방 제목을", "The room’s name"),
             RoomName::CHARS_MAX,
-            reason,
+            wrong,
         )
     }
 
-    pub(crate) fn invalid_text(self, reason: InvalidText) -> String {
-        self.invalid(
-            self.pick("메시지를", "The message"),
-            Text::CHARS_MAX,
-            reason,
-        )
+    pub(crate) fn invalid_text(self, wrong: Wrong) -> String {
+        self.invalid(self.pick("메시지를", "The message"), Text::CHARS_MAX, wrong)
     }
 
-    fn invalid(self, what: &str, chars_max: usize, reason: InvalidText) -> String {
-        match reason {
-            InvalidText::Blank => self.pick(
+    fn invalid(self, what: &str, chars_max: usize, wrong: Wrong) -> String {
+        match wrong {
+            Wrong::Blank => self.pick(
                 format!("{what} 한 글자 이상 적어 주세요."),
                 format!("{what} needs at least one visible character."),
             ),
-            InvalidText::TooLong { count, .. } => self.pick(
-                format!("{what} {chars_max}자까지 적을 수 있습니다. 지금은 {count}자입니다."),
-                format!("{what} may have {chars_max} characters; this has {count}."),
+            Wrong::TooLong { shown, fits } if fits == chars_max => self.pick(
+                format!("{what} {chars_max}자까지 적을 수 있습니다. 지금은 {shown}자입니다."),
+                format!("{what} may have {chars_max} characters; this has {shown}."),
             ),
-            InvalidText::Control(_) => self.pick(
+            // Such as joined emoji: what is one to the reader is many to the limit.
+            Wrong::TooLong { shown, fits } => {
+                let over = shown - fits;
+                self.pick(
+                    format!(
+                        "{what} {over}자 줄여 주세요. 지금 {shown}자 가운데 처음 {fits}자까지만 들어갑니다. 합쳐진 이모지처럼 여러 자로 세는 글자가 있습니다."
+                    ),
+                    format!(
+                        "{what} is too long by {over} characters: of its {shown} the first {fits} fit. Some, such as joined emoji, count as several."
+                    ),
+                )
+            }
+            Wrong::Control => self.pick(
                 format!("{what} 다시 적어 주세요. 보이지 않는 제어 문자가 들어 있습니다."),
                 format!("{what} holds an invisible control character. Please type it again."),
             ),

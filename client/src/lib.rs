@@ -3,7 +3,7 @@
 //! The server reads what a page shows (`page::Contents`), renders it, and sends it along as JSON; the
 //! browser hydrates from that, at once. `place` then walks between the list and the rooms.
 //!
-//! `timeline`, `conversation`, `authorship`, `uplink`, `reconnect`, `i18n` and `time` are pure and tested
+//! `timeline`, `conversation`, `authorship`, `uplink`, `reconnect`, `enter`, `text`, `i18n` and `time` are pure and tested
 //! natively; `driver` keeps the connection that `uplink` decides on, over the sockets of `transport`;
 //! `open_rooms` keeps the rooms that one takes part in, and `line` brings the two together. No server type
 //! is named here: data for server rendering comes through [`ssr::Source`], and the browser uses the
@@ -21,8 +21,11 @@ mod browser;
 mod composer;
 mod conversation;
 mod crowd;
+mod draft;
 mod driver;
+mod enter;
 mod face;
+mod field;
 mod i18n;
 mod json;
 mod life;
@@ -38,9 +41,11 @@ mod place;
 mod reconnect;
 mod room_detail;
 mod room_list;
+mod scroll;
 #[cfg(feature = "ssr")]
 pub mod ssr;
 mod tabs;
+mod text;
 mod time;
 mod timeline;
 mod transport;

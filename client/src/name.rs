@@ -1,10 +1,16 @@
 //! The reader's name: remembered in this browser, asked for kindly when it is missing or unfit.
 
-use leptos::{ev::SubmitEvent, html, prelude::*};
-use shared::chat::{InvalidText, Sender};
+use leptos::{html, prelude::*};
+use shared::chat::Sender;
 
 use crate::{
-    api::Problem, app::House, browser, composer, i18n::Language, live::markup, open_rooms,
+    api::Problem,
+    app::House,
+    browser, composer, field,
+    i18n::Language,
+    live::markup,
+    open_rooms,
+    text::{self, Wrong},
 };
 
 /// The key in `localStorage`.
@@ -18,7 +24,7 @@ pub(crate) enum Ask {
     /// The reader wants another one.
     Change,
     /// What was remembered is no name: too long, or with control characters.
-    Unfit(InvalidText),
+    Unfit(Wrong),
     /// What was remembered is none that anybody chose, such as `null`.
     Old,
     /// Another guest of the room has it.
@@ -55,9 +61,9 @@ fn remembered(stored: Option<&str>) -> Result<Sender, Ask> {
             Ask::Old
         });
     }
-    Sender::parse(stored).map_err(|reason| match reason {
-        InvalidText::Blank => Ask::Old,
-        _ => Ask::Unfit(reason),
+    text::read(stored, Sender::parse).map_err(|wrong| match wrong {
+        Wrong::Blank => Ask::Old,
+        _ => Ask::Unfit(wrong),
     })
 }
 
@@ -79,7 +85,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
     let language = house.language;
     let dialog = NodeRef::<html::Dialog>::new();
     let input = NodeRef::<html::Input>::new();
-    let wrong = RwSignal::new(None::<InvalidText>);
+    let wrong = RwSignal::new(None::<Wrong>);
     Effect::new(move || {
         let asking = house.asking.get();
         let (Some(dialog), Some(input)) = (dialog.get(), input.get()) else {
@@ -103,12 +109,11 @@ pub(crate) fn NameDialog() -> impl IntoView {
             None => {}
         }
     });
-    let submit = move |event: SubmitEvent| {
-        event.prevent_default();
+    let submit = move || {
         let Some(input) = input.get_untracked() else {
             return;
         };
-        match Sender::parse(&input.value()) {
+        match text::read(&input.value(), Sender::parse) {
             Ok(sender) => {
                 browser::remember(KEY, sender.as_str());
                 house.me.set(Some(sender.clone()));
@@ -122,6 +127,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
             }
         }
     };
+    field::on_send(input, submit);
     view! {
         <dialog
             id="nameDialog"
@@ -134,7 +140,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
                 composer::focus_composer();
             }
         >
-            <form class="name-form" novalidate on:submit=submit>
+            <form class="name-form" novalidate>
                 <h2 id="nameTitle" class="name-title">
                     {language.name_title()}
                 </h2>
@@ -193,9 +199,12 @@ mod tests {
             (Some("\u{3164} "), Err(Ask::Old)),
             (
                 Some(long.as_str()),
-                Err(Ask::Unfit(InvalidText::TooLong { count: 41, max: 40 })),
+                Err(Ask::Unfit(Wrong::TooLong {
+                    shown: 41,
+                    fits: 40,
+                })),
             ),
-            (Some("a\u{7}"), Err(Ask::Unfit(InvalidText::Control(7)))),
+            (Some("a\u{7}"), Err(Ask::Unfit(Wrong::Control))),
             (Some(" 영희 "), Ok(Sender::parse("영희").unwrap())),
         ] {
             assert_eq!(remembered(stored), expected, "{stored:?}");

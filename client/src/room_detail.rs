@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use leptos::{html, prelude::*};
 use shared::chat::RoomId;
+use wasm_bindgen::JsCast;
 
 use crate::{
     api::{self, RoomPage, Unread},
@@ -13,18 +14,13 @@ use crate::{
     message::{Shown, row_view},
     open_rooms::{self, View},
     place::{self, ROOMS_PATH},
+    scroll::{self, is_at_end, is_near_beginning},
     time::Zone,
     timeline::{End, Key, Part, Row, Timeline},
 };
 
-/// Who scrolls this near to the oldest message is shown earlier ones; in pixels.
-const EARLIER_WITHIN: i32 = 400;
-
 /// How long assistive technology is given to see that earlier messages are nothing new.
 const QUIET: Duration = Duration::from_millis(500);
-
-/// Who is this near to the newest message follows it; in pixels.
-const FOLLOW_WITHIN: i32 = 48;
 
 /// A part that is shown.
 #[derive(Clone)]
@@ -60,9 +56,15 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
     });
     on_cleanup(move || open_rooms::close(id, changed));
     Effect::new(move || {
+        if let Some(log) = scroller.get() {
+            scroll::hold(log.unchecked_into());
+        }
+    });
+    Effect::new(move || {
         changed.track();
         let me = house.me.get();
-        let follows = scroller.get_untracked().is_none_or(|log| is_at_end(&log));
+        let log = scroller.get_untracked();
+        let follows = log.as_ref().is_none_or(|log| is_at_end(log));
         if let Some(view) = open_rooms::view(id, me.as_ref(), Zone::Browser, follows) {
             let View { parts, .. } = view;
             let grown = show(shown, parts);
@@ -70,6 +72,8 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
             is_gone.set(view.is_gone);
             if grown && !follows {
                 unseen.set(true);
+            } else if grown && let Some(log) = log {
+                log.set_scroll_top(0);
             }
         }
     });
@@ -323,14 +327,4 @@ fn show(shown: RwSignal<Vec<ShownPart>>, parts: Vec<Part>) -> bool {
         shown.set(after);
     }
     is_newer
-}
-
-/// In the reversed scroller 0 is the end, and what lies before it is negative.
-fn is_at_end(log: &web_sys::HtmlElement) -> bool {
-    log.scroll_top().abs() <= FOLLOW_WITHIN
-}
-
-/// Whether little is left above of what is shown.
-fn is_near_beginning(log: &web_sys::HtmlElement) -> bool {
-    log.scroll_height() - log.client_height() - log.scroll_top().abs() <= EARLIER_WITHIN
 }

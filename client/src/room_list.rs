@@ -2,17 +2,18 @@
 
 use std::cmp::Reverse;
 
-use leptos::{either::Either, ev::SubmitEvent, html, prelude::*};
+use leptos::{either::Either, html, prelude::*};
 use shared::chat::{ChatRoom, RoomId, RoomName};
 use time::OffsetDateTime;
 
 use crate::{
     api::{self, RoomsPage, Unread},
     app::{House, Mark, Unavailable},
-    line,
+    field, line,
     live::markup,
     name::Ask,
     place::{self, ROOMS_PATH, room_path},
+    text,
     time::{self as times, Zone},
 };
 
@@ -227,15 +228,14 @@ fn NewRoom(rooms: Rooms) -> impl IntoView {
     let input = NodeRef::<html::Input>::new();
     let wrong = RwSignal::new(None::<String>);
     let busy = RwSignal::new(false);
-    let submit = move |event: SubmitEvent| {
-        event.prevent_default();
+    let submit = move || {
         let Some(field) = input.get_untracked() else {
             return;
         };
         if busy.get_untracked() {
             return;
         }
-        let name = match RoomName::parse(&field.value()) {
+        let name = match text::read(&field.value(), RoomName::parse) {
             Ok(name) => name,
             Err(reason) => {
                 wrong.set(Some(language.invalid_room_name(reason)));
@@ -259,8 +259,9 @@ fn NewRoom(rooms: Rooms) -> impl IntoView {
             busy.set(false);
         });
     };
+    field::on_send(input, submit);
     view! {
-        <form class="new-room" novalidate on:submit=submit>
+        <form class="new-room" novalidate>
             <label class="visually-hidden" for="roomName">
                 {language.room_name_label()}
             </label>

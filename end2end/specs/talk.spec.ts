@@ -88,25 +88,6 @@ test("entering and leaving is told in each reader's language", async ({ server, 
   await expect(lena.notices.last()).toHaveText("영희 left.");
 });
 
-test("Enter that ends a syllable does not send", async ({ server, talker }) => {
-  const room = await makeRoom(server, "한글");
-  const younghee = await (await talker("영희")).enter(room);
-  await younghee.input.focus();
-  const keyboard = await younghee.page.context().newCDPSession(younghee.page);
-  await keyboard.send("Input.imeSetComposition", { text: "안녕", selectionStart: 2, selectionEnd: 2 });
-  await expect(younghee.input).toHaveValue("안녕");
-  // What browsers report of an Enter that the input method takes.
-  for (const init of [{ isComposing: true, keyCode: 13 }, { isComposing: false, keyCode: 229 }]) {
-    await younghee.input.dispatchEvent("keydown", { key: "Enter", bubbles: true, cancelable: true, ...init });
-  }
-  await expect(younghee.input).toHaveValue("안녕");
-  await keyboard.send("Input.insertText", { text: "안녕" });
-  await younghee.input.press("Enter");
-  await younghee.sees(["안녕"]);
-  await younghee.allStored(1);
-  await expect(younghee.input).toHaveValue("");
-});
-
 test("Shift and Enter begins a new line", async ({ server, talker }) => {
   const room = await makeRoom(server, "두 줄");
   const younghee = await (await talker("영희")).enter(room);

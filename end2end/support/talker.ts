@@ -52,10 +52,14 @@ export class Talker {
     await expect(this.connection).toHaveAttribute("data-state", state, { timeout: 45_000 });
   }
 
-  /** Types and sends, and does not wait for anything. */
+  /** Types and sends, by what sends here, and does not wait for anything. */
   async say(text: string): Promise<void> {
     await this.input.fill(text);
-    await this.input.press("Enter");
+    if ((await this.input.getAttribute("enterkeyhint")) === "enter") {
+      await this.page.locator(".composer-send").tap();
+    } else {
+      await this.input.press("Enter");
+    }
   }
 
   /** Waits until these are all the bubbles, in this order. */
