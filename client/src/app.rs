@@ -4,6 +4,7 @@ use leptos::{either::EitherOf5, prelude::*};
 use shared::chat::Sender;
 
 use crate::{
+    browser,
     i18n::Language,
     life,
     line::{self, Connection},
@@ -61,14 +62,12 @@ pub fn App() -> impl IntoView {
         connection: RwSignal::new(Connection::Connecting),
     };
     provide_context(house);
-    Effect::new(move || {
-        if life::is_alive() {
-            line::start(house);
-            name::recall(house);
-            place::watch(house);
-        }
+    browser::effect(move || {
+        line::start(house);
+        name::recall(house);
+        place::watch(house);
     });
-    Effect::new(move || {
+    browser::effect(move || {
         if let Some(title) = house.desk.read().title(language) {
             document().set_title(&title);
         }

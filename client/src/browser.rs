@@ -1,10 +1,13 @@
-//! What the browser gives besides the document: its clock, its address, its storage.
+//! What the browser gives besides the document: its clock, its address, its storage, and the moment
+//! when the page is alive.
 
 use std::{cell::Cell, time::Duration};
 
-use leptos::prelude::window;
+use leptos::prelude::{Effect, window};
 use wasm_bindgen::{JsCast, closure::Closure};
 use web_sys::BeforeUnloadEvent;
+
+use crate::life;
 
 /// So far apart the clocks do not drift between two looks at them.
 const LEAP_MS: f64 = 1_000.0;
@@ -30,6 +33,21 @@ pub(crate) fn now() -> Duration {
 /// The clock on the wall, in milliseconds since 1970: all tabs have the same.
 pub(crate) fn wall_ms() -> u64 {
     Duration::from_secs_f64(js_sys::Date::now().max(0.0) / 1_000.0).as_millis() as u64
+}
+
+/// Runs this in the browser alone, once the page is whole, and again when what it has read changes.
+///
+/// As `Effect::new`, whose code is in the module only once so; and never in a page that a fault has
+/// ended, where the browser goes on calling what was left behind.
+pub(crate) fn effect(act: impl Fn() + 'static) {
+    fn boxed(act: Box<dyn Fn()>) {
+        Effect::new(move || {
+            if life::is_alive() {
+                act();
+            }
+        });
+    }
+    boxed(Box::new(act));
 }
 
 /// Host and port of the page's address.

@@ -7,7 +7,7 @@ use web_sys::HtmlTextAreaElement;
 
 use crate::{
     app::House,
-    draft, field,
+    browser, draft, field,
     live::markup,
     name::Ask,
     open_rooms,
@@ -80,7 +80,7 @@ pub(crate) fn Composer(
         let _ = field.focus();
     };
     field::on_send(input, send);
-    Effect::new(move || {
+    browser::effect(move || {
         let Some(field) = input.get() else {
             return;
         };

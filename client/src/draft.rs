@@ -40,7 +40,10 @@ fn key(room: &str) -> String {
 /// The list with this room in it, or without it where its draft is gone, and the rooms that it has no
 /// place for; none where it stays as it is.
 fn relist<'a>(listed: &'a str, room: &'a str, is_gone: bool) -> Option<(String, Vec<&'a str>)> {
-    let mut rooms: Vec<_> = listed.split_ascii_whitespace().collect();
+    let mut rooms: Vec<_> = listed
+        .split(' ')
+        .filter(|listed| !listed.is_empty())
+        .collect();
     if rooms.contains(&room) != is_gone {
         return None;
     }

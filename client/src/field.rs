@@ -6,7 +6,10 @@ use leptos::{html::ElementType, prelude::*};
 use wasm_bindgen::{JsCast, closure::Closure};
 use web_sys::{CompositionEvent, Event, HtmlElement, HtmlInputElement, InputEvent, KeyboardEvent};
 
-use crate::enter::{Enter, Key, Told, Typed, Verdict};
+use crate::{
+    browser,
+    enter::{Enter, Key, Told, Typed, Verdict},
+};
 
 /// `keyCode` of a key that the input method has (UI Events, appendix "Legacy Key Attributes").
 const PROCESSED: u32 = 229;
@@ -27,7 +30,7 @@ pub(crate) fn on_send<E>(node: NodeRef<E>, send: impl Fn() + Clone + 'static)
 where
     E: ElementType<Output: AsRef<HtmlElement> + JsCast + Clone> + 'static,
 {
-    Effect::new(move || {
+    browser::effect(move || {
         if let Some(element) = node.get() {
             listen(element.unchecked_into(), Box::new(send.clone()));
         }
@@ -36,7 +39,7 @@ where
 
 /// Says by the hint what Enter does: it breaks the line where one types on glass, as in KakaoTalk.
 pub(crate) fn hint(field: &HtmlElement) {
-    let hint = if crate::browser::is_touched() {
+    let hint = if browser::is_touched() {
         "enter"
     } else {
         "send"

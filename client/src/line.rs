@@ -13,7 +13,7 @@ use crate::{
     api::{self, Problem},
     app::House,
     driver::{Driver, News, watch_page},
-    json, life,
+    json,
     open_rooms::OpenRooms,
     room_list::Rooms,
     uplink::{Standing, Transport},
@@ -43,11 +43,8 @@ thread_local! {
     static LINE: RefCell<Option<Line>> = const { RefCell::new(None) };
 }
 
-/// Opens the line, once; never for a page that is not whole.
+/// Opens the line, once.
 pub(crate) fn start(house: House) {
-    if !life::is_alive() {
-        return;
-    }
     let started = LINE.with_borrow_mut(|line| {
         let starts = line.is_none();
         if starts {

@@ -86,7 +86,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
     let dialog = NodeRef::<html::Dialog>::new();
     let input = NodeRef::<html::Input>::new();
     let wrong = RwSignal::new(None::<Wrong>);
-    Effect::new(move || {
+    browser::effect(move || {
         let asking = house.asking.get();
         let (Some(dialog), Some(input)) = (dialog.get(), input.get()) else {
             return;

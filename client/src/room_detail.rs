@@ -9,6 +9,7 @@ use wasm_bindgen::JsCast;
 use crate::{
     api::{self, RoomPage, Unread},
     app::House,
+    browser,
     composer::Composer,
     line,
     message::{Shown, row_view},
@@ -48,19 +49,19 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
     let earlier = Earlier::new(id, scroller);
     provide_context(earlier);
     let messages = StoredValue::new(Some(messages));
-    Effect::new(move || {
+    browser::effect(move || {
         line::start(house);
         if let Some(messages) = messages.try_update_value(Option::take).flatten() {
             open_rooms::open(id, messages, changed);
         }
     });
     on_cleanup(move || open_rooms::close(id, changed));
-    Effect::new(move || {
+    browser::effect(move || {
         if let Some(log) = scroller.get() {
             scroll::hold(log.unchecked_into());
         }
     });
-    Effect::new(move || {
+    browser::effect(move || {
         changed.track();
         let me = house.me.get();
         let log = scroller.get_untracked();

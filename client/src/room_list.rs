@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use crate::{
     api::{self, RoomsPage, Unread},
     app::{House, Mark, Unavailable},
-    field, line,
+    browser, field, line,
     live::markup,
     name::Ask,
     place::{self, ROOMS_PATH, room_path},
@@ -167,7 +167,7 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
     let rooms = Rooms::new(page.rooms);
     // First as the server rendered it; then by the browser's own clock.
     let clock = RwSignal::new((Zone::Fixed(language), page.read_at));
-    Effect::new(move || {
+    browser::effect(move || {
         line::watch_rooms(rooms);
         let tick = move || {
             clock.try_set((Zone::Browser, times::now()));

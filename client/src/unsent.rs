@@ -4,6 +4,7 @@ use leptos::prelude::*;
 
 use crate::{
     app::House,
+    browser,
     outbox::{self, Entry},
     place::Place,
 };
@@ -14,7 +15,7 @@ pub(crate) fn Unsent() -> impl IntoView {
     let House { language, path, .. } = House::here();
     let entries = RwSignal::new(Vec::<Entry>::new());
     // After hydration: the server knows nothing of them.
-    Effect::new(move || {
+    browser::effect(move || {
         let room = Place::of(&path.read());
         let of_room = |entry: &Entry| Place::Room(entry.room) == room;
         entries.set(outbox::entries().into_iter().filter(of_room).collect());
