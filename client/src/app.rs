@@ -8,7 +8,7 @@ use crate::{
     i18n::Language,
     life,
     line::{self, Connection},
-    live::markup,
+    live::{live, text},
     name::{self, Ask, NameDialog},
     page::{self, Contents, Status, Visit},
     place::{self, Desk, Place, ROOMS_PATH},
@@ -84,7 +84,7 @@ pub fn App() -> impl IntoView {
         Desk::Unavailable => EitherOf5::E(view! { <Unavailable /> }),
     };
     view! {
-        <main class="house" data-view=view>
+        <main class="house" data-view=live(view)>
             <ConnectionNotice />
             <noscript class="notice-bar">{language.needs_scripting()}</noscript>
             <section class="rooms" aria-label=language.rooms()>
@@ -125,8 +125,8 @@ fn ConnectionNotice() -> impl IntoView {
             id=life::CONNECTION_ID
             class="connection"
             role="status"
-            data-state=state
-            inner_html=move || markup(words())
+            data-state=live(state)
+            inner_html=text(words)
         ></div>
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn now() -> Duration {
 
 /// The clock on the wall, in milliseconds since 1970: all tabs have the same.
 pub(crate) fn wall_ms() -> u64 {
-    Duration::from_secs_f64(js_sys::Date::now().max(0.0) / 1_000.0).as_millis() as u64
+    js_sys::Date::now() as u64
 }
 
 /// Runs this in the browser alone, once the page is whole, and again when what it has read changes.

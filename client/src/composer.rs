@@ -8,7 +8,7 @@ use web_sys::HtmlTextAreaElement;
 use crate::{
     app::House,
     browser, draft, field,
-    live::markup,
+    live::{live, text as live_text},
     name::Ask,
     open_rooms,
     text::{self, Wrong},
@@ -114,8 +114,8 @@ pub(crate) fn Composer(
                 enterkeyhint="send"
                 placeholder=language.message_hint()
                 aria-describedby="messageWrong"
-                aria-invalid=move || wrong.get().is_some().to_string()
-                readonly=move || closed.get()
+                aria-invalid=live(move || wrong.get().is_some().to_string())
+                readonly=live(move || closed.get())
                 node_ref=input
                 on:focus=move |_| {
                     if let Some(input) = input.get_untracked() {
@@ -124,15 +124,15 @@ pub(crate) fn Composer(
                 }
                 on:input=typed
             ></textarea>
-            <button class="button composer-send" type="submit" disabled=move || closed.get()>
+            <button class="button composer-send" type="submit" disabled=live(move || closed.get())>
                 {language.send()}
             </button>
             <p
                 id="messageWrong"
                 class="wrong"
                 role="alert"
-                hidden=move || wrong.get().is_none()
-                inner_html=move || markup(wrong.get().unwrap_or_default())
+                hidden=live(move || wrong.get().is_none())
+                inner_html=live_text(move || wrong.get().unwrap_or_default())
             ></p>
         </form>
     }

@@ -6,10 +6,9 @@
 //! needed, which plain http does not have.
 
 use leptos::prelude::{document, window};
-use uuid::Uuid;
 use web_sys::Storage;
 
-use crate::browser::wall_ms;
+use crate::{browser::wall_ms, transport::fresh_name};
 
 /// So many tabs hold a request open; the other two connections are for all the rest.
 const HOLDERS_MAX: usize = 4;
@@ -21,6 +20,9 @@ const STALE_MS: u64 = 30_000;
 /// every 10 s.
 const RENEW_MS: u64 = 8_000;
 
+/// Later than any moment; what is left until then has as many digits for all of them, until 2255.
+const FOREVER_MS: u64 = 10_000_000_000_000;
+
 const PREFIX: &str = "tab-";
 
 /// This tab among the others.
@@ -31,25 +33,20 @@ pub(crate) struct Crowd {
     /// Since when it is hidden, or is not.
     since_ms: u64,
     renewed_ms: u64,
+    /// What it says of itself.
+    line: String,
     is_crowded: bool,
-}
-
-/// What a tab says of itself. The least come first: visible ones as they came, then those that were
-/// looked at last.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Rank {
-    is_hidden: bool,
-    order: u64,
 }
 
 impl Crowd {
     pub(crate) fn new() -> Self {
         Crowd {
-            key: format!("{PREFIX}{}", Uuid::new_v4().simple()),
+            key: [PREFIX, &fresh_name()].concat(),
             is_member: false,
             is_hidden: document().hidden(),
             since_ms: wall_ms(),
             renewed_ms: 0,
+            line: String::new(),
             is_crowded: false,
         }
     }
@@ -74,27 +71,29 @@ impl Crowd {
         }
         if joins || has_turned {
             self.renewed_ms = now_ms;
-            let line = line(is_hidden, self.since_ms, now_ms);
+            self.line = line(is_hidden, self.since_ms, now_ms);
             // Where it cannot be written the others do not see it, as if it were alone.
-            let _ = storage.set_item(&self.key, &line);
+            let _ = storage.set_item(&self.key, &self.line);
         }
-        let count = storage.length().unwrap_or_default();
-        let keys: Vec<String> = (0..count)
-            .filter_map(|index| storage.key(index).ok()?)
-            .filter(|key| key.starts_with(PREFIX))
-            .collect();
-        let mut tabs = Vec::with_capacity(keys.len());
-        for key in keys {
-            let Some(line) = storage.get_item(&key).ok().flatten() else {
-                continue;
-            };
-            match rank(&line, now_ms) {
-                Some(rank) => tabs.push((rank, key)),
-                // It may be gone by now.
-                None => drop(storage.remove_item(&key)),
+        let mut before = 0;
+        let mut stale = None;
+        for index in 0..storage.length().unwrap_or_default() {
+            if let Ok(Some(key)) = storage.key(index)
+                && key.starts_with(PREFIX)
+                && let Ok(Some(line)) = storage.get_item(&key)
+            {
+                if !is_fresh(&line, now_ms) {
+                    stale = Some(key);
+                } else if (&line, &key) < (&self.line, &self.key) {
+                    before += 1;
+                }
             }
         }
-        self.is_crowded = is_crowded(&tabs, &self.key);
+        self.is_crowded = before >= HOLDERS_MAX;
+        if let Some(key) = stale {
+            // Another one goes the next time.
+            let _ = storage.remove_item(&key);
+        }
     }
 
     /// Needs no request any more.
@@ -118,33 +117,26 @@ fn storage() -> Option<Storage> {
     window().local_storage().ok()?
 }
 
+/// What a tab says of itself: its rank, in as many letters for each, then when it was renewed. The least
+/// rank comes first: visible tabs as they came, then hidden ones, those first that were looked at last.
 fn line(is_hidden: bool, since_ms: u64, renewed_ms: u64) -> String {
-    let state = if is_hidden { "hidden" } else { "visible" };
-    [state, &since_ms.to_string(), &renewed_ms.to_string()].join(" ")
-}
-
-/// Reads what a tab says of itself; `None` when it is stale, or is nothing of ours.
-fn rank(line: &str, now_ms: u64) -> Option<Rank> {
-    let mut words = line.split(' ');
-    let is_hidden = match words.next()? {
-        "hidden" => true,
-        "visible" => false,
-        _ => return None,
+    let (kind, order) = if is_hidden {
+        ("h", FOREVER_MS.saturating_sub(since_ms))
+    } else {
+        ("a", since_ms)
     };
-    let since_ms: u64 = words.next()?.parse().ok()?;
-    let renewed_ms: u64 = words.next()?.parse().ok()?;
-    (now_ms.abs_diff(renewed_ms) < STALE_MS).then_some(Rank {
-        is_hidden,
-        order: if is_hidden { !since_ms } else { since_ms },
-    })
+    [kind, &order.to_string(), " ", &renewed_ms.to_string()].concat()
 }
 
-/// Whether as many as may hold a request come before this one.
-fn is_crowded(tabs: &[(Rank, String)], own: &str) -> bool {
-    let Some(own) = tabs.iter().find(|(_, key)| key == own) else {
+/// Whether a tab that says this is still there. Moments have as many digits each, so they compare as they
+/// are.
+fn is_fresh(line: &str, now_ms: u64) -> bool {
+    let Some((_, renewed_ms)) = line.split_once(' ') else {
         return false;
     };
-    tabs.iter().filter(|tab| *tab < own).count() >= HOLDERS_MAX
+    let first = now_ms.saturating_sub(STALE_MS).to_string();
+    let last = (now_ms + STALE_MS).to_string();
+    *renewed_ms > *first && *renewed_ms < *last
 }
 
 #[cfg(test)]
@@ -153,15 +145,17 @@ mod tests {
 
     const NOW_MS: u64 = 1_800_000_000_000;
 
-    fn holders(lines: &[(&str, String)]) -> Vec<String> {
-        let tabs: Vec<_> = lines
-            .iter()
-            .filter_map(|(key, line)| Some((rank(line, NOW_MS)?, (*key).to_owned())))
-            .collect();
-        tabs.iter()
-            .map(|(_, key)| key.clone())
-            .filter(|key| !is_crowded(&tabs, key))
-            .collect()
+    fn holders(lines: &[(&'static str, String)]) -> Vec<&'static str> {
+        let mut holders = Vec::new();
+        for (own, own_line) in lines {
+            let before = |(key, line): &&(&str, String)| {
+                is_fresh(line, NOW_MS) && (line, key) < (own_line, own)
+            };
+            if lines.iter().filter(before).count() < HOLDERS_MAX {
+                holders.push(*own);
+            }
+        }
+        holders
     }
 
     fn tab(is_hidden: bool, age_ms: u64) -> String {
@@ -200,21 +194,20 @@ mod tests {
 
     #[test]
     fn who_is_gone_or_is_none_takes_no_room() {
-        let stale = line(false, 1, NOW_MS - STALE_MS);
         for other in [
-            stale.as_str(),
+            line(false, 1, NOW_MS - STALE_MS).as_str(),
+            line(false, 1, NOW_MS + STALE_MS).as_str(),
             "",
-            "visible",
-            "visible 1",
-            "visible x y",
-            "visible -1 -1",
-            "shown 1 1800000000000",
-            "visible 1 99999999999999999999999",
+            "a",
+            "a1",
+            "a1 ",
+            "a1 x",
+            "a1 -1",
+            "a1 99999999999999999999999",
         ] {
-            assert_eq!(rank(other, NOW_MS), None, "{other}");
+            assert!(!is_fresh(other, NOW_MS), "{other}");
         }
         // A clock that was set back a little is no death.
-        assert!(rank(&line(false, 1, NOW_MS + 3_000), NOW_MS).is_some());
-        assert_eq!(rank(&line(false, 1, NOW_MS + STALE_MS), NOW_MS), None);
+        assert!(is_fresh(&line(false, 1, NOW_MS + 3_000), NOW_MS));
     }
 }

@@ -2,7 +2,7 @@
 //! what [`shared::stomp::client`] makes of what they bring. Sockets and timers are here; when to
 //! connect, and over what, is not.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use leptos::{leptos_dom::helpers::TimeoutHandle, prelude::*};
 use shared::stomp::client::{Client, Config, Event};
@@ -12,7 +12,7 @@ use crate::{
     browser::{self, host, now},
     crowd::Crowd,
     transport::{Heard, Report, Sign, Socket},
-    uplink::{Input, Link, Output, Standing, Transport, Uplink},
+    uplink::{Input, Link, Output, Standing, Transport, Uplink, sooner},
 };
 
 /// Where the transport that worked last is kept, for this tab.
@@ -22,7 +22,7 @@ const POLLING: &str = "polling";
 
 /// What the connection brings.
 pub(crate) enum News {
-    /// There is a connection: nothing is subscribed on it.
+    /// There is a connection, or another one: nothing is subscribed on it.
     Up,
     /// It is gone, with all that was subscribed.
     Down,
@@ -48,7 +48,6 @@ pub(crate) struct Driver {
     /// A stream that is opened once no poll is held: a tab holds one request at most.
     waiting: Option<Link>,
     crowd: Crowd,
-    news: VecDeque<News>,
     report: Report,
     on_timer: fn(),
     timer: Option<TimeoutHandle>,
@@ -68,7 +67,6 @@ impl Driver {
             main: None,
             waiting: None,
             crowd: Crowd::new(),
-            news: VecDeque::new(),
             report,
             on_timer,
             timer: None,
@@ -123,9 +121,8 @@ impl Driver {
                 self.uplink.input(Input::Opened(link), now);
             }
             Heard::Payloads(payloads) => {
-                // Before the payloads: they may have lain here since before the machine slept.
+                // They may have lain here since before the machine slept, which is noticed by this.
                 self.uplink.handle_timeout(now);
-                self.perform(now);
                 if let Some(client) = self.socket(link).and_then(|socket| socket.client.as_mut()) {
                     for payload in payloads {
                         client.handle_input(payload, now);
@@ -164,93 +161,87 @@ impl Driver {
     /// Gives what is new; when nothing is, all that was asked is done.
     pub(crate) fn poll(&mut self) -> Option<News> {
         let now = now();
+        if self.crowd.is_due() {
+            self.look(true);
+        }
         loop {
-            self.perform(now);
-            if let Some(news) = self.news.pop_front() {
-                return Some(news);
+            let (news, is_over) = match self.uplink.poll_output() {
+                Some(output) => (self.perform(output, now), false),
+                None => self.turn(now),
+            };
+            if news.is_some() {
+                return news;
             }
-            if !self.turn(now) {
-                break;
+            if is_over {
+                self.set_timer(now);
+                return None;
             }
         }
-        self.set_timer(now);
-        None
     }
 
     fn socket(&mut self, link: Link) -> Option<&mut Socket> {
         self.sockets.iter_mut().find(|socket| socket.link == link)
     }
 
-    /// Takes one event from the clients or, where there is none, sends what they have; whether there
-    /// was an event.
-    fn turn(&mut self, now: Duration) -> bool {
+    /// Takes one event from the clients, which may be news; or, where there is none, sends what they
+    /// have. Whether there was none.
+    fn turn(&mut self, now: Duration) -> (Option<News>, bool) {
         let rests = self.rests();
         for socket in &mut self.sockets {
             let link = socket.link;
-            if let Some(event) = socket.client.as_mut().and_then(Client::poll_event) {
-                match &event {
-                    Event::Connected { .. } => self.uplink.input(Input::Connected(link), now),
-                    Event::Alive => self.uplink.input(Input::Alive(link), now),
-                    // Nothing follows.
-                    Event::Error { .. } | Event::Closed { .. } => {
-                        self.uplink.input(Input::Lost(link), now);
+            if let Some(client) = &mut socket.client {
+                if let Some(event) = client.poll_event() {
+                    let input = match &event {
+                        Event::Connected { .. } => Some(Input::Connected(link)),
+                        Event::Alive => Some(Input::Alive(link)),
+                        // Nothing follows.
+                        Event::Error { .. } | Event::Closed { .. } => Some(Input::Lost(link)),
+                        Event::Message { .. } | Event::Receipt { .. } => None,
+                    };
+                    if let Some(input) = input {
+                        self.uplink.input(input, now);
                     }
-                    Event::Message { .. } | Event::Receipt { .. } => {}
+                    let is_main = self.main == Some(link);
+                    return (is_main.then_some(News::Stomp(event)), false);
                 }
-                if self.main == Some(link) {
-                    self.news.push_back(News::Stomp(event));
-                }
-                return true;
-            }
-            while let Some(frame) = socket
-                .client
-                .as_mut()
-                .and_then(|client| client.poll_transmit(now))
-            {
-                if !socket.send(&frame) {
-                    self.uplink.input(Input::Lost(link), now);
-                    return true;
+                while let Some(frame) = client.poll_transmit(now) {
+                    if !socket.kind.send(&frame) {
+                        self.uplink.input(Input::Lost(link), now);
+                        return (None, false);
+                    }
                 }
             }
             socket.request(rests, now);
         }
-        false
+        (None, true)
     }
 
     /// Does what the uplink has decided.
-    fn perform(&mut self, now: Duration) {
-        if self.crowd.is_due() {
-            self.look(true);
-        }
-        while let Some(output) = self.uplink.poll_output() {
-            match output {
-                Output::Open(link, transport) => self.open(link, transport, now),
-                Output::Close(link) => {
-                    self.sockets.retain(|socket| socket.link != link);
-                    if self.main == Some(link) {
-                        self.main = None;
-                        self.news.push_back(News::Down);
-                    }
-                }
-                Output::Ask(link) => {
-                    if let Some(client) =
-                        self.socket(link).and_then(|socket| socket.client.as_mut())
-                    {
-                        client.ask(now);
-                    }
-                }
-                Output::Use(link) => {
-                    if self.main.replace(link).is_some() {
-                        self.news.push_back(News::Down);
-                    }
-                    self.news.push_back(News::Up);
-                    if self.uplink.standing() == Standing::Up(Transport::WebSocket) {
-                        self.crowd.leave();
-                        self.look(false);
-                    }
+    fn perform(&mut self, output: Output, now: Duration) -> Option<News> {
+        match output {
+            Output::Open(link, transport) => self.open(link, transport, now),
+            Output::Close(link) => {
+                self.sockets.retain(|socket| socket.link != link);
+                if self.main == Some(link) {
+                    self.main = None;
+                    return Some(News::Down);
                 }
             }
+            Output::Ask(link) => {
+                if let Some(client) = self.socket(link).and_then(|socket| socket.client.as_mut()) {
+                    client.ask(now);
+                }
+            }
+            Output::Use(link) => {
+                self.main = Some(link);
+                if self.uplink.standing() == Standing::Up(Transport::WebSocket) {
+                    self.crowd.leave();
+                    self.look(false);
+                }
+                return Some(News::Up);
+            }
         }
+        None
     }
 
     fn open(&mut self, link: Link, transport: Transport, now: Duration) {
@@ -294,11 +285,11 @@ impl Driver {
         if let Some(timer) = self.timer.take() {
             timer.clear();
         }
-        let due = self.sockets.iter().flat_map(|socket| {
+        let mut due = self.uplink.poll_timeout();
+        for socket in &self.sockets {
             let client = socket.client.as_ref().and_then(Client::poll_timeout);
-            [client, socket.poll_timeout()]
-        });
-        let due = due.chain([self.uplink.poll_timeout()]).flatten().min();
+            due = sooner(due, sooner(client, socket.poll_timeout()));
+        }
         let wait = due.map(|due| due.saturating_sub(now));
         self.timer = wait.and_then(|wait| set_timeout_with_handle(self.on_timer, wait).ok());
     }

@@ -155,6 +155,8 @@ impl Line {
     }
 
     fn connected(&mut self) {
+        // It may be another one, gone over to beside the first.
+        self.open.lost();
         let Some(client) = self.driver.client() else {
             return;
         };

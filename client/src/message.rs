@@ -8,7 +8,7 @@ use crate::{
     composer,
     face::{face_of, initial_of},
     i18n::Language,
-    live::markup,
+    live::{click, live, text as live_text},
     open_rooms,
     room_detail::Earlier,
     time as times,
@@ -32,7 +32,7 @@ pub(crate) fn row_view(room: RoomId, language: Language, shown: Shown) -> impl I
                 Row::Day(date) => times::day(language, *date),
                 _ => String::new(),
             };
-            EitherOf4::A(view! { <p class="day" inner_html=move || markup(day())></p> })
+            EitherOf4::A(view! { <p class="day" inner_html=live_text(day)></p> })
         }
         Row::Notice { kind, sender } => EitherOf4::B(notice_view(language, kind, sender)),
         Row::Talk(talk) => EitherOf4::C(talk_view(room, language, talk, row)),
@@ -63,9 +63,9 @@ fn gap_view(language: Language, key: u64, row: ArcRwSignal<Row>) -> impl IntoVie
             <button
                 class="retry"
                 type="button"
-                aria-disabled=move || earlier.loading.get().to_string()
-                on:click=move |_| earlier.fill(key, end, failed)
-                inner_html=move || markup(label())
+                aria-disabled=live(move || earlier.loading.get().to_string())
+                on:click=click(move || earlier.fill(key, end, failed))
+                inner_html=live_text(label)
             >
             </button>
         }
@@ -74,10 +74,10 @@ fn gap_view(language: Language, key: u64, row: ArcRwSignal<Row>) -> impl IntoVie
     let next = (count() > MESSAGES_MAX as u64).then(|| button.clone()(End::Oldest));
     view! {
         <div class="gap">
-            <span inner_html=move || markup(language.passed_over(count()))></span>
+            <span inner_html=live_text(move || language.passed_over(count()))></span>
             {next}
             {button(End::Newest)}
-            <span class="failed" role="alert" hidden=move || !failed.get()>
+            <span class="failed" role="alert" hidden=live(move || !failed.get())>
                 {language.unread()}
             </span>
         </div>
@@ -134,13 +134,13 @@ fn talk_view(
         _ => None,
     };
     view! {
-        <div class="message" data-own=own data-opens=opens data-state=state>
+        <div class="message" data-own=live(own) data-opens=live(opens) data-state=live(state)>
             <span
                 class=format!("face face-{}", face_of(&sender))
                 data-face=initial_of(&sender)
                 aria-hidden="true"
             ></span>
-            <bdi class="sender" translate="no" inner_html=move || markup(name())></bdi>
+            <bdi class="sender" translate="no" inner_html=live_text(name)></bdi>
             <div class="bubble" dir="auto">
                 {text}
             </div>
@@ -170,10 +170,10 @@ fn aside_view(
                         <button
                             class="retry"
                             type="button"
-                            on:click=move |_| {
+                            on:click=click(move || {
                                 act(room, id);
                                 composer::focus_composer();
-                            }
+                            })
                         >
                             {label}
                         </button>

@@ -8,7 +8,7 @@ use crate::{
     app::House,
     browser, composer, field,
     i18n::Language,
-    live::markup,
+    live::{live, text as live_text},
     open_rooms,
     text::{self, Wrong},
 };
@@ -147,10 +147,10 @@ pub(crate) fn NameDialog() -> impl IntoView {
                 <p
                     id="nameReason"
                     class="name-reason"
-                    inner_html=move || {
+                    inner_html=live_text(move || {
                         let reason = house.asking.get().map(|ask| ask.reason(language));
-                        markup(reason.unwrap_or_default())
-                    }
+                        reason.unwrap_or_default()
+                    })
                 ></p>
                 <label class="label" for="sender">
                     {language.name_label()}
@@ -163,18 +163,18 @@ pub(crate) fn NameDialog() -> impl IntoView {
                     autofocus
                     dir="auto"
                     aria-describedby="nameWrong"
-                    aria-invalid=move || wrong.get().is_some().to_string()
+                    aria-invalid=live(move || wrong.get().is_some().to_string())
                     node_ref=input
                 />
                 <p
                     id="nameWrong"
                     class="wrong"
                     role="alert"
-                    hidden=move || wrong.get().is_none()
-                    inner_html=move || {
+                    hidden=live(move || wrong.get().is_none())
+                    inner_html=live_text(move || {
                         let words = wrong.get().map(|reason| language.invalid_name(reason));
-                        markup(words.unwrap_or_default())
-                    }
+                        words.unwrap_or_default()
+                    })
                 ></p>
                 <button class="button name-ok" type="submit">
                     {language.ok()}

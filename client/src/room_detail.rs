@@ -12,6 +12,7 @@ use crate::{
     browser,
     composer::Composer,
     line,
+    live::{click, live},
     message::{Shown, row_view},
     open_rooms::{self, View},
     place::{self, ROOMS_PATH},
@@ -95,7 +96,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
             earlier.load();
         }
     };
-    let leave = move |_| {
+    let leave = move || {
         open_rooms::leave(id);
         place::walk_to(house, ROOMS_PATH);
     };
@@ -112,7 +113,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                     {language.room_title_prefix()}
                     <bdi translate="no">{name}</bdi>
                 </h1>
-                <button class="button button-quiet" type="button" on:click=leave>
+                <button class="button button-quiet" type="button" on:click=click(leave)>
                     {language.leave()}
                 </button>
             </header>
@@ -122,7 +123,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                 tabindex="0"
                 role="region"
                 aria-label=language.messages()
-                data-filling=move || earlier.filling.get().then_some("true")
+                data-filling=live(move || earlier.filling.get().then_some("true"))
                 node_ref=scroller
                 on:scroll=scrolled
             >
@@ -134,22 +135,22 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                             .all(|part| part.rows.read().is_empty())
                             .then(|| view! { <p class="hint log-empty">{language.empty_room()}</p> })
                     }}
-                    <div class="earlier" hidden=move || earlier.from.get().is_none()>
+                    <div class="earlier" hidden=live(move || earlier.from.get().is_none())>
                         <button
                             class="button button-quiet"
                             type="button"
-                            aria-disabled=move || earlier.loading.get().to_string()
-                            on:click=move |_| {
+                            aria-disabled=live(move || earlier.loading.get().to_string())
+                            on:click=click(move || {
                                 earlier.load();
                                 // The button may go; what it brings is what one reads on in.
                                 if let Some(log) = scroller.get_untracked() {
                                     let _ = log.focus();
                                 }
-                            }
+                            })
                         >
                             {language.earlier_messages()}
                         </button>
-                        <p class="wrong" role="alert" hidden=move || !earlier.failed.get()>
+                        <p class="wrong" role="alert" hidden=live(move || !earlier.failed.get())>
                             {language.unread()}
                         </p>
                     </div>
@@ -157,7 +158,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                         id="messageArea"
                         class="log"
                         role="log"
-                        aria-live=move || if earlier.loading.get() { "off" } else { "polite" }
+                        aria-live=live(move || if earlier.loading.get() { "off" } else { "polite" })
                         aria-label=language.messages()
                     >
                         <For
@@ -176,15 +177,15 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                     </div>
                 </div>
             </div>
-            <div class="newer" hidden=move || !unseen.get()>
-                <button class="button newer-button" type="button" on:click=move |_| to_end()>
+            <div class="newer" hidden=live(move || !unseen.get())>
+                <button class="button newer-button" type="button" on:click=click(to_end)>
                     {language.new_messages()}
                     <svg class="icon" viewBox="0 0 24 24" aria-hidden="true" focusable="false">
                         <path d="M5 9l7 7 7-7" />
                     </svg>
                 </button>
             </div>
-            <p class="wrong room-gone" role="alert" hidden=move || !is_gone.get()>
+            <p class="wrong room-gone" role="alert" hidden=live(move || !is_gone.get())>
                 {language.room_gone()}
             </p>
             <Composer room=id closed=is_gone said=Callback::new(move |()| to_end()) />

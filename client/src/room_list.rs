@@ -10,7 +10,7 @@ use crate::{
     api::{self, RoomsPage, Unread},
     app::{House, Mark, Unavailable},
     browser, field, line,
-    live::markup,
+    live::{click, live, text as live_text},
     name::Ask,
     place::{self, ROOMS_PATH, room_path},
     text,
@@ -124,7 +124,7 @@ fn Head() -> impl IntoView {
             <a
                 class="chip"
                 rel="external"
-                href=move || format!("{}?lang={}", place::at(&house.path.read()), other.tag())
+                href=live(move || format!("{}?lang={}", place::at(&house.path.read()), other.tag()))
                 hreflang=other.tag()
                 lang=other.tag()
             >
@@ -133,28 +133,28 @@ fn Head() -> impl IntoView {
             <button
                 class="chip chip-name"
                 type="button"
-                title=move || {
+                title=live(move || {
                     if house.me.read().is_some() {
                         language.name_chip()
                     } else {
                         language.name_chip_unset()
                     }
-                }
-                on:click=move |_| {
+                })
+                on:click=click(move || {
                     house
                         .ask_name(if house.me.read_untracked().is_some() {
                             Ask::Change
                         } else {
                             Ask::First
                         });
-                }
+                })
             >
                 <bdi
                     translate="no"
-                    inner_html=move || match &*house.me.read() {
-                        Some(me) => markup(me.as_str()),
-                        None => markup(language.name_chip_unset()),
-                    }
+                    inner_html=live_text(move || match &*house.me.read() {
+                        Some(me) => me.as_str().to_owned(),
+                        None => language.name_chip_unset().to_owned(),
+                    })
                 ></bdi>
             </button>
         </header>
@@ -194,18 +194,18 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
         let here = move || (*path.read() == room_path(id)).then_some("page");
         view! {
             <li>
-                <a class="room" href=place::at(&room_path(id)) aria-current=here>
+                <a class="room" href=place::at(&room_path(id)) aria-current=live(here)>
                     <bdi class="room-title" translate="no">
                         {name}
                     </bdi>
                     <time
                         class="room-time"
-                        datetime=move || times::machine(at())
-                        inner_html=move || markup(when())
+                        datetime=live(move || times::machine(at()))
+                        inner_html=live_text(when)
                     ></time>
                     <span
                         class="room-count"
-                        inner_html=move || markup(language.message_count(room.read().message_count))
+                        inner_html=live_text(move || language.message_count(room.read().message_count))
                     ></span>
                 </a>
             </li>
@@ -273,18 +273,18 @@ fn NewRoom(rooms: Rooms) -> impl IntoView {
                 dir="auto"
                 placeholder=language.room_name_hint()
                 aria-describedby="roomNameWrong"
-                aria-invalid=move || wrong.read().is_some().to_string()
+                aria-invalid=live(move || wrong.read().is_some().to_string())
                 node_ref=input
             />
-            <button class="button" type="submit" aria-busy=move || busy.get().to_string()>
+            <button class="button" type="submit" aria-busy=live(move || busy.get().to_string())>
                 {language.create()}
             </button>
             <p
                 id="roomNameWrong"
                 class="wrong"
                 role="alert"
-                hidden=move || wrong.read().is_none()
-                inner_html=move || markup(wrong.get().unwrap_or_default())
+                hidden=live(move || wrong.read().is_none())
+                inner_html=live_text(move || wrong.get().unwrap_or_default())
             ></p>
         </form>
     }

@@ -58,23 +58,24 @@ pub(crate) struct Socket {
     pub(crate) link: Link,
     /// None until the connection is open.
     pub(crate) client: Option<Client>,
-    kind: Kind,
+    pub(crate) kind: Kind,
     report: Report,
 }
 
-enum Kind {
+/// What carries it.
+pub(crate) enum Kind {
     WebSocket { web: WebSocket, _ears: Ears },
     Session(Session),
 }
 
 /// What listens to a WebSocket or a stream.
-struct Ears {
+pub(crate) struct Ears {
     message: Closure<dyn FnMut(MessageEvent)>,
     end: Closure<dyn FnMut()>,
     open: Closure<dyn FnMut()>,
 }
 
-struct Session {
+pub(crate) struct Session {
     path: String,
     receiver: Receiver,
     outbox: Vec<JsValue>,
@@ -115,7 +116,7 @@ impl Socket {
                 }
             }
             Transport::Stream | Transport::Polling => {
-                let path = format!("{}/0/{}", at(PATH), Uuid::new_v4().simple());
+                let path = [&at(PATH), "/0/", &fresh_name()].concat();
                 let receiver = if transport == Transport::Stream {
                     let ears = Ears::new(link, report);
                     Receiver::Stream {
@@ -193,7 +194,7 @@ impl Socket {
             return Heard::Closed;
         };
         if is_poll && let Receiver::Poll { at, is_awaited, .. } = &mut session.receiver {
-            let text = text.trim_end();
+            let text = text.strip_suffix('\n').unwrap_or(&text);
             let rests = rests && text == sockjs::HEART_BEAT;
             *is_awaited = false;
             *at = Some(if rests { now + POLL_EVERY } else { now });
@@ -209,21 +210,6 @@ impl Socket {
         Heard::Nothing
     }
 
-    /// Sends a frame; whether the connection is still there.
-    pub(crate) fn send(&mut self, frame: &[u8]) -> bool {
-        let text = str::from_utf8(frame);
-        match &mut self.kind {
-            Kind::WebSocket { web, .. } => match text {
-                Ok(text) => web.send_with_str(text).is_ok(),
-                Err(_) => web.send_with_u8_array(frame).is_ok(),
-            },
-            Kind::Session(session) => {
-                session.outbox.extend(text.ok().map(JsValue::from));
-                true
-            }
-        }
-    }
-
     /// Makes the requests of a session that are due: one that sends, and one that receives where it
     /// polls. Where it `rests` between them none is held open.
     pub(crate) fn request(&mut self, rests: bool, now: Duration) {
@@ -232,18 +218,18 @@ impl Socket {
         };
         let body = session.body();
         let mut polls = false;
-        let mut wait_ms = "";
+        let mut place = "/xhr";
         if let Receiver::Poll { at, is_awaited } = &mut session.receiver
             && at.is_some_and(|at| at <= now)
         {
             *at = None;
             polls = true;
             if rests {
-                // For as long as it takes the server to answer what was sent.
-                wait_ms = if *is_awaited {
-                    "?wait_ms=300"
+                place = if *is_awaited {
+                    // For as long as it takes the server to answer what was sent.
+                    "/xhr?wait_ms=300"
                 } else {
-                    "?wait_ms=0"
+                    "/xhr?wait_ms=0"
                 };
             }
         }
@@ -251,7 +237,7 @@ impl Socket {
             self.post("/xhr_send", body);
         }
         if polls {
-            self.post(&format!("/xhr{wait_ms}"), JsValue::UNDEFINED);
+            self.post(place, JsValue::UNDEFINED);
         }
     }
 
@@ -262,7 +248,7 @@ impl Socket {
         };
         let (link, report, is_poll) = (self.link, self.report, body.is_undefined());
         let signal = session.abort.as_ref().map(AbortController::signal);
-        let request = Request::post(&format!("{}{place}", session.path))
+        let request = Request::post(&[&session.path, place].concat())
             .abort_signal(signal.as_ref())
             .body(body);
         leptos::task::spawn_local(async move {
@@ -326,6 +312,23 @@ impl Drop for Socket {
     }
 }
 
+impl Kind {
+    /// Sends a frame; whether the connection is still there.
+    pub(crate) fn send(&mut self, frame: &[u8]) -> bool {
+        let text = str::from_utf8(frame);
+        match self {
+            Kind::WebSocket { web, .. } => match text {
+                Ok(text) => web.send_with_str(text).is_ok(),
+                Err(_) => web.send_with_u8_array(frame).is_ok(),
+            },
+            Kind::Session(session) => {
+                session.outbox.extend(text.ok().map(JsValue::from));
+                true
+            }
+        }
+    }
+}
+
 impl Ears {
     fn new(link: Link, report: Report) -> Self {
         Ears {
@@ -358,13 +361,18 @@ impl Session {
     }
 }
 
+/// A name that nobody else has.
+pub(crate) fn fresh_name() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
 fn web_socket(ears: &Ears) -> Option<WebSocket> {
     let secure = leptos::prelude::window()
         .location()
         .protocol()
         .is_ok_and(|protocol| protocol == "https:");
-    let scheme = if secure { "wss" } else { "ws" };
-    let address = format!("{scheme}://{}{}", host(), at(PATH));
+    let scheme = if secure { "wss://" } else { "ws://" };
+    let address = [scheme, &host(), &at(PATH)].concat();
     let web = WebSocket::new_with_str(&address, SUBPROTOCOL).ok()?;
     web.set_binary_type(BinaryType::Arraybuffer);
     web.set_onopen(Some(ears.open.as_ref().unchecked_ref()));
@@ -374,7 +382,7 @@ fn web_socket(ears: &Ears) -> Option<WebSocket> {
 }
 
 fn source(session: &str, ears: &Ears) -> Option<EventSource> {
-    let source = EventSource::new(&format!("{session}/eventsource")).ok()?;
+    let source = EventSource::new(&[session, "/eventsource"].concat()).ok()?;
     source.set_onmessage(Some(ears.message.as_ref().unchecked_ref()));
     source.set_onerror(Some(ears.end.as_ref().unchecked_ref()));
     Some(source)

@@ -5,6 +5,7 @@ use leptos::prelude::*;
 use crate::{
     app::House,
     browser,
+    live::{click, live, text},
     outbox::{self, Entry},
     place::Place,
 };
@@ -20,29 +21,26 @@ pub(crate) fn Unsent() -> impl IntoView {
         let of_room = |entry: &Entry| Place::Room(entry.room) == room;
         entries.set(outbox::entries().into_iter().filter(of_room).collect());
     });
-    let discard = move |entry: &Entry| {
-        outbox::drop(entry.room, entry.own.id);
-        entries.update(|entries| entries.retain(|other| other.own.id != entry.own.id));
+    let texts = move || {
+        let entries = entries.read();
+        let texts: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.own.text.as_str())
+            .collect();
+        texts.join("\n\n")
+    };
+    let discard = move || {
+        for entry in entries.try_update(std::mem::take).unwrap_or_default() {
+            outbox::drop(entry.room, entry.own.id);
+        }
     };
     view! {
-        <div class="unsent" hidden=move || entries.read().is_empty()>
+        <div class="unsent" hidden=live(move || entries.read().is_empty())>
             <p class="placard-hint">{language.not_sent()}</p>
-            <For
-                each=move || entries.get()
-                key=|entry| entry.own.id
-                children=move |entry| {
-                    view! {
-                        <div class="message" data-own="true" data-state="failed">
-                            <div class="bubble" dir="auto">
-                                {entry.own.text.as_str().to_owned()}
-                            </div>
-                            <button class="retry" type="button" on:click=move |_| discard(&entry)>
-                                {language.discard()}
-                            </button>
-                        </div>
-                    }
-                }
-            />
+            <div class="bubble" dir="auto" translate="no" inner_html=text(texts)></div>
+            <button class="retry" type="button" on:click=click(discard)>
+                {language.discard()}
+            </button>
         </div>
     }
 }

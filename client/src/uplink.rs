@@ -9,7 +9,7 @@
 //! one that does not open, and one that is tried beside a working one counts when the server has
 //! answered there after CONNECTED.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use crate::reconnect::Reconnect;
 
@@ -124,7 +124,7 @@ pub(crate) struct Uplink {
     doubted_at: Option<Duration>,
     checked_at: Duration,
     was_lost: bool,
-    outputs: VecDeque<Output>,
+    outputs: Vec<Output>,
 }
 
 /// A connection from its first octet on.
@@ -159,7 +159,7 @@ impl Uplink {
             doubted_at: None,
             checked_at: now,
             was_lost: false,
-            outputs: VecDeque::new(),
+            outputs: Vec::new(),
         };
         uplink.begin(now);
         uplink
@@ -209,24 +209,20 @@ impl Uplink {
     }
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        (!self.outputs.is_empty()).then(|| self.outputs.remove(0))
     }
 
     /// When to call [`Uplink::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
-        let tick = self.connected_link().map(|_| self.checked_at + TICK);
+        let mut due = sooner(self.retry_at, self.probe_at);
+        for attempt in [&self.current, &self.probe].into_iter().flatten() {
+            due = sooner(due, attempt.by);
+        }
+        if self.connected_link().is_some() {
+            due = sooner(due, Some(self.checked_at + TICK));
+        }
         let doubt = self.doubted_at.map(|at| at + DOUBT_AFTER);
-        [
-            self.current.and_then(|current| current.by),
-            self.probe.and_then(|probe| probe.by),
-            self.retry_at,
-            self.probe_at,
-            tick,
-            doubt.filter(|at| *at > self.checked_at),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        sooner(due, doubt.filter(|at| *at > self.checked_at))
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -279,7 +275,7 @@ impl Uplink {
             && self.doubted_at.is_none()
         {
             self.doubted_at = Some(now);
-            self.outputs.push_back(Output::Ask(link));
+            self.outputs.push(Output::Ask(link));
         }
     }
 
@@ -310,7 +306,7 @@ impl Uplink {
 
     fn open(&mut self, transport: Transport, within: Duration, now: Duration) -> Attempt {
         self.links += 1;
-        self.outputs.push_back(Output::Open(self.links, transport));
+        self.outputs.push(Output::Open(self.links, transport));
         Attempt {
             link: self.links,
             transport,
@@ -330,7 +326,7 @@ impl Uplink {
         for attempt in [&mut self.current, &mut self.probe] {
             if let Some(attempt) = attempt.as_mut().filter(|attempt| attempt.link == link) {
                 attempt.connected_at = Some(now);
-                self.outputs.push_back(Output::Ask(link));
+                self.outputs.push(Output::Ask(link));
             }
         }
         if is(&self.current, link) {
@@ -348,7 +344,7 @@ impl Uplink {
         self.reconnect.connected(now);
         self.probe_at =
             (current.transport != Transport::WebSocket).then_some(now + self.probe_wait);
-        self.outputs.push_back(Output::Use(current.link));
+        self.outputs.push(Output::Use(current.link));
     }
 
     fn alive(&mut self, link: Link, now: Duration) {
@@ -359,8 +355,9 @@ impl Uplink {
             self.first = probe.transport;
             let before = self.current.replace(probe);
             self.go_on(now);
-            self.outputs
-                .extend(before.map(|before| Output::Close(before.link)));
+            if let Some(before) = before {
+                self.outputs.push(Output::Close(before.link));
+            }
         } else if let Some(current) = self.current.as_mut().filter(|known| known.link == link) {
             current.is_proven = true;
             self.first = current.transport;
@@ -408,7 +405,7 @@ impl Uplink {
 
     fn close_current(&mut self) -> Option<Attempt> {
         let current = self.current.take()?;
-        self.outputs.push_back(Output::Close(current.link));
+        self.outputs.push(Output::Close(current.link));
         Some(current)
     }
 
@@ -423,7 +420,7 @@ impl Uplink {
         let Some(probe) = self.probe.take() else {
             return;
         };
-        self.outputs.push_back(Output::Close(probe.link));
+        self.outputs.push(Output::Close(probe.link));
         let is_polling = self
             .current
             .is_some_and(|current| current.transport == Transport::Polling);
@@ -462,7 +459,7 @@ impl Uplink {
             return;
         }
         if let Some(probe) = self.probe.take() {
-            self.outputs.push_back(Output::Close(probe.link));
+            self.outputs.push(Output::Close(probe.link));
         }
         self.close_current();
         self.probe_at = None;
@@ -470,6 +467,14 @@ impl Uplink {
         self.tried = TRANSPORTS.len() - self.first as usize;
         self.current = Some(self.open(Transport::Polling, POLLING_WITHIN, now));
         self.doubted_at = current.connected_at.map(|_| now);
+    }
+}
+
+/// The earlier of two moments, of which neither may come.
+pub(crate) fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
