@@ -102,7 +102,7 @@ pub(crate) async fn messages_in(
 }
 
 async fn read<T: FromJson>(path: &str) -> Result<Option<T>, Unread> {
-    let response = Request::get(&at(path)).send().await.map_err(|_| Unread)?;
+    let response = fetch(path, None).await.ok_or(Unread)?;
     match response.status() {
         200 => body_of(&response).await.map(Some).ok_or(Unread),
         404 => Ok(None),
@@ -119,20 +119,9 @@ async fn body_of<T: FromJson>(response: &Response) -> Option<T> {
 /// # Errors
 /// The server's refusal, or status 0 where it cannot be reached.
 pub(crate) async fn create_room(name: &RoomName) -> Result<ChatRoom, Problem> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct NewRoom<'a> {
-        room_name: &'a str,
-    }
-    let unreachable = |_| Problem::default();
-    let response = Request::post(&at("/chat/room"))
-        .json(&NewRoom {
-            room_name: name.as_str(),
-        })
-        .map_err(unreachable)?
-        .send()
-        .await
-        .map_err(unreachable)?;
+    let body = format!("{{\"roomName\":{}}}", json::quote(name.as_str()));
+    let response = fetch("/chat/room", Some(body)).await;
+    let response = response.ok_or_else(Problem::default)?;
     if response.ok() {
         return body_of(&response).await.ok_or_else(Problem::default);
     }
@@ -141,4 +130,16 @@ pub(crate) async fn create_room(name: &RoomName) -> Result<ChatRoom, Problem> {
         status: response.status(),
         ..problem
     })
+}
+
+/// Asks the server, with a POST where there is JSON to send; None where nothing answers.
+async fn fetch(path: &str, json: Option<String>) -> Option<Response> {
+    let address = at(path);
+    let request = match json {
+        None => Request::get(&address).build(),
+        Some(json) => Request::post(&address)
+            .header("content-type", "application/json")
+            .body(json),
+    };
+    request.ok()?.send().await.ok()
 }

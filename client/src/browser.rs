@@ -85,19 +85,19 @@ pub(crate) fn set_session_item(key: &str, value: &str) -> bool {
     storage.is_some_and(|storage| storage.set_item(key, value).is_ok())
 }
 
-/// The values whose keys begin so, with their keys.
-pub(crate) fn remembered_under(prefix: &str) -> Vec<(String, String)> {
+/// Gives each key that begins so, with its value.
+pub(crate) fn each_remembered(prefix: &str, take: &mut dyn FnMut(&str, &str)) {
     let Ok(Some(storage)) = window().local_storage() else {
-        return Vec::new();
+        return;
     };
-    (0..storage.length().unwrap_or(0))
-        .filter_map(|index| storage.key(index).ok()?)
-        .filter(|key| key.starts_with(prefix))
-        .filter_map(|key| {
-            let value = storage.get_item(&key).ok()??;
-            Some((key, value))
-        })
-        .collect()
+    for index in 0..storage.length().unwrap_or(0) {
+        if let Ok(Some(key)) = storage.key(index)
+            && key.starts_with(prefix)
+            && let Ok(Some(value)) = storage.get_item(&key)
+        {
+            take(&key, &value);
+        }
+    }
 }
 
 /// Lets the browser ask before the page is left, or no more.

@@ -24,14 +24,26 @@ pub(crate) fn take_up(text: &str) {
     };
     let field: web_sys::HtmlTextAreaElement = field.unchecked_into();
     let value = field.value();
-    if value.trim().is_empty() {
-        field.set_value(text);
-    } else {
-        field.set_value(&[text, &value].join("\n"));
+    let mut text = text.to_owned();
+    if !value.trim().is_empty() {
+        text.push('\n');
+        text.push_str(&value);
     }
+    field.set_value(&text);
     // As if it were typed: the field fits its content. An event made here is always taken.
     if let Ok(event) = web_sys::Event::new("input") {
         let _ = field.dispatch_event(&event);
+    }
+}
+
+/// Closes the field, or opens it again: what was typed can still be copied.
+pub(crate) fn close(is_closed: bool) {
+    if let Some(field) = document().get_element_by_id(COMPOSER_ID) {
+        // The names are good ones.
+        let _ = field.toggle_attribute_with_force("readonly", is_closed);
+        if let Some(button) = field.next_element_sibling() {
+            let _ = button.toggle_attribute_with_force("disabled", is_closed);
+        }
     }
 }
 
@@ -45,12 +57,7 @@ pub(crate) fn focus_composer() {
 
 /// The field for a message, and its button; `said` is called for each that goes out.
 #[component]
-pub(crate) fn Composer(
-    room: RoomId,
-    /// Whether nothing can be said here any more; what was typed can still be copied.
-    closed: RwSignal<bool>,
-    said: Callback<()>,
-) -> impl IntoView {
+pub(crate) fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
     let house = House::here();
     let language = house.language;
     let input = NodeRef::<html::Textarea>::new();
@@ -115,7 +122,6 @@ pub(crate) fn Composer(
                 placeholder=language.message_hint()
                 aria-describedby="messageWrong"
                 aria-invalid=live(move || wrong.get().is_some().to_string())
-                readonly=live(move || closed.get())
                 node_ref=input
                 on:focus=move |_| {
                     if let Some(input) = input.get_untracked() {
@@ -124,7 +130,7 @@ pub(crate) fn Composer(
                 }
                 on:input=typed
             ></textarea>
-            <button class="button composer-send" type="submit" disabled=live(move || closed.get())>
+            <button class="button composer-send" type="submit">
                 {language.send()}
             </button>
             <p

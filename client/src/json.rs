@@ -24,6 +24,14 @@ pub(crate) fn parse<T: FromJson>(text: &str) -> Option<T> {
     T::from_json(&Json(JSON::parse(text).ok()?))
 }
 
+/// Writes a text as JSON.
+pub(crate) fn quote(text: &str) -> String {
+    // Fails for values alone that have no JSON; a text has one.
+    JSON::stringify(&text.into())
+        .map(String::from)
+        .unwrap_or_default()
+}
+
 impl Json {
     /// A field; `null` counts as missing.
     fn field(&self, name: &str) -> Option<Json> {

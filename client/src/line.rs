@@ -70,15 +70,30 @@ pub(crate) fn watch_rooms(rooms: Rooms) {
 
 /// Acts on the open rooms, and sends what they ask for.
 pub(crate) fn with_rooms<R>(act: impl FnOnce(&mut OpenRooms) -> R) -> Option<R> {
-    with(|line| {
-        let result = act(&mut line.open);
+    let mut act = Some(act);
+    let mut result = None;
+    // One function for all that is done: what is generic here is made anew for each.
+    with_each(&mut |line| {
+        result = act.take().map(|act| act(&mut line.open));
         line.drain();
-        result
-    })
+    });
+    result
 }
 
 fn with<R>(act: impl FnOnce(&mut Line) -> R) -> Option<R> {
-    LINE.with_borrow_mut(|line| line.as_mut().map(act))
+    let mut act = Some(act);
+    let mut result = None;
+    with_each(&mut |line| result = act.take().map(|act| act(line)));
+    result
+}
+
+#[inline(never)]
+fn with_each(act: &mut dyn FnMut(&mut Line)) {
+    LINE.with_borrow_mut(|line| {
+        if let Some(line) = line {
+            act(line);
+        }
+    });
 }
 
 struct Line {

@@ -1,14 +1,16 @@
 //! The lines of a room: bubbles, notices, days.
 
-use leptos::{either::EitherOf4, prelude::*};
+use leptos::{either::EitherOf4, ev::MouseEvent, prelude::*};
 use shared::chat::{MessageId, MessageType, RoomId};
+use wasm_bindgen::JsCast;
+use web_sys::Element;
 
 use crate::{
     api::MESSAGES_MAX,
     composer,
     face::{face_of, initial_of},
     i18n::Language,
-    live::{click, live, text as live_text},
+    live::{live, text as live_text},
     open_rooms,
     room_detail::Earlier,
     time as times,
@@ -23,7 +25,7 @@ pub(crate) struct Shown {
 }
 
 /// Draws a row; what changes in it later changes in place.
-pub(crate) fn row_view(room: RoomId, language: Language, shown: Shown) -> impl IntoView {
+pub(crate) fn row_view(earlier: Earlier, language: Language, shown: Shown) -> impl IntoView {
     let Shown { row, .. } = shown;
     let first = row.get_untracked();
     match first {
@@ -35,53 +37,67 @@ pub(crate) fn row_view(room: RoomId, language: Language, shown: Shown) -> impl I
             EitherOf4::A(view! { <p class="day" inner_html=live_text(day)></p> })
         }
         Row::Notice { kind, sender } => EitherOf4::B(notice_view(language, kind, sender)),
-        Row::Talk(talk) => EitherOf4::C(talk_view(room, language, talk, row)),
-        Row::Gap(key, _) => EitherOf4::D(gap_view(language, key, row)),
+        Row::Talk(talk) => EitherOf4::C(talk_view(earlier.room, language, talk, row)),
+        Row::Gap(key, _) => EitherOf4::D(gap_view(earlier, language, key, row)),
     }
 }
 
 /// What was passed over, and how to have it: whole, or where it is much from the end that one reads at.
-fn gap_view(language: Language, key: u64, row: ArcRwSignal<Row>) -> impl IntoView {
-    let earlier = expect_context::<Earlier>();
+fn gap_view(
+    earlier: Earlier,
+    language: Language,
+    key: u64,
+    row: ArcRwSignal<Row>,
+) -> impl IntoView {
     let failed = RwSignal::new(false);
     let count = move || match &*row.read() {
         Row::Gap(_, gap) => gap.count(),
         _ => 0,
     };
-    let is_much = {
-        let count = count.clone();
-        move || count() > MESSAGES_MAX as u64
+    // What one presses stays there until the gap is closed.
+    let labels: &[_] = if count() > MESSAGES_MAX as u64 {
+        &[language.load_newest(), language.load_next()]
+    } else {
+        &[language.load()]
     };
-    let button = move |end| {
-        let is_much = is_much.clone();
-        let label = move || match end {
-            _ if !is_much() => language.load(),
-            End::Oldest => language.load_next(),
-            End::Newest => language.load_newest(),
-        };
-        view! {
-            <button
-                class="retry"
-                type="button"
-                aria-disabled=live(move || earlier.loading.get().to_string())
-                on:click=click(move || earlier.fill(key, end, failed))
-                inner_html=live_text(label)
-            >
-            </button>
+    let load = move |index| {
+        let end = if index == 0 { End::Newest } else { End::Oldest };
+        earlier.fill(key, end, failed);
+    };
+    let words = move || match failed.get() {
+        true => language.unread().to_owned(),
+        false => language.passed_over(count()),
+    };
+    view! { <div class="gap">
+        <span inner_html=live_text(words)></span>
+        {buttons(labels, Box::new(load))}
+    </div> }
+}
+
+/// Buttons side by side; `act` is told which of them is pressed. They are made by hand, as views of
+/// their own would weigh more than all that they do.
+fn buttons(labels: &[&'static str], act: Box<dyn Fn(usize)>) -> impl IntoView + use<> {
+    let mut html = String::new();
+    for label in labels {
+        html.push_str("<button class=\"retry\" type=\"button\">");
+        html.push_str(label);
+        html.push_str("</button>");
+    }
+    let pressed = move |event: MouseEvent| {
+        let target = event
+            .target()
+            .and_then(|target| target.dyn_into::<Element>().ok());
+        let mut button = target.filter(|target| target.tag_name() == "BUTTON");
+        let mut index = 0_usize;
+        while let Some(this) = button {
+            button = this.previous_element_sibling();
+            index += 1;
+        }
+        if let Some(index) = index.checked_sub(1) {
+            act(index);
         }
     };
-    // What one presses stays there until the gap is closed.
-    let next = (count() > MESSAGES_MAX as u64).then(|| button.clone()(End::Oldest));
-    view! {
-        <div class="gap">
-            <span inner_html=live_text(move || language.passed_over(count()))></span>
-            {next}
-            {button(End::Newest)}
-            <span class="failed" role="alert" hidden=live(move || !failed.get())>
-                {language.unread()}
-            </span>
-        </div>
-    }
+    view! { <span class="acts" inner_html=html on:click=pressed></span> }
 }
 
 fn notice_view(language: Language, kind: MessageType, sender: String) -> impl IntoView {
@@ -160,25 +176,17 @@ fn aside_view(
         (Delivery::Sending, _) => EitherOf4::A(view! { <span>{language.sending()}</span> }),
         (Delivery::Failed(problem), _) => EitherOf4::B(view! {
             <span class="failed">{language.refused(problem)}</span>
-            {[
-                (language.edit(), edit as fn(_, _)),
-                (language.retry(), open_rooms::retry),
-                (language.discard(), discard),
-            ]
-                .map(|(label, act)| {
-                    view! {
-                        <button
-                            class="retry"
-                            type="button"
-                            on:click=click(move || {
-                                act(room, id);
-                                composer::focus_composer();
-                            })
-                        >
-                            {label}
-                        </button>
+            {buttons(
+                &[language.edit(), language.retry(), language.discard()],
+                Box::new(move |index| {
+                    match index {
+                        0 => edit(room, id),
+                        1 => open_rooms::retry(room, id),
+                        _ => discard(room, id),
                     }
-                })}
+                    composer::focus_composer();
+                }),
+            )}
         }),
         (Delivery::Stored, Some(Local(at))) if talk.closes_run => EitherOf4::C(view! {
             <time datetime=times::machine(at)>{times::clock(language, at)}</time>

@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leptos::prelude::*;
-use shared::{chat::RoomId, destination::Destination, stomp::client::Client};
+use shared::{
+    chat::{Draft, RoomId},
+    destination::Destination,
+    stomp::client::Client,
+};
 
 use crate::{
     browser::now,
     conversation::{Conversation, Outgoing},
+    json,
     line::with_rooms,
     outbox::Kept,
 };
@@ -110,17 +115,34 @@ impl Request {
             ),
             Request::Unsubscribe(room) => client.unsubscribe(&room.to_string()),
             Request::Send(Outgoing { draft, receipt }) => {
-                if let Ok(body) = serde_json::to_vec(&draft) {
-                    client.send(
-                        &Destination::SendMessage.to_string(),
-                        &[("content-type", "application/json")],
-                        Bytes::from(body),
-                        Some(&receipt),
-                    );
-                }
+                client.send(
+                    &Destination::SendMessage.to_string(),
+                    &[("content-type", "application/json")],
+                    Bytes::from(json_of(&draft)),
+                    Some(&receipt),
+                );
             }
         }
     }
+}
+
+fn json_of(draft: &Draft) -> String {
+    let fields = [
+        ("{\"type\":", &draft.kind),
+        (",\"roomId\":", &draft.room_id),
+        (",\"sender\":", &draft.sender),
+        (",\"message\":", &draft.message),
+        (",\"id\":", &draft.id),
+    ];
+    let mut body = String::new();
+    for (name, value) in fields {
+        if let Some(value) = value {
+            body.push_str(name);
+            body.push_str(&json::quote(value));
+        }
+    }
+    body.push('}');
+    body
 }
 
 /// The receipt that a room's SUBSCRIBE asks for.

@@ -70,9 +70,10 @@ pub(crate) fn say(room: RoomId, text: Text) -> Result<(), Unsaid> {
 /// Sends a refused message again; where the room is gone it stands as it stood.
 pub(crate) fn retry(room: RoomId, id: MessageId) {
     with_rooms(|rooms| {
-        if rooms.find(room).is_some_and(|open| !open.is_gone) {
-            let (new_id, order) = rooms.fresh(room);
-            rooms.act(room, |talk| talk.retry(id, new_id, order));
+        let (new_id, order) = rooms.fresh(room);
+        if let Some(open) = rooms.find(room).filter(|open| !open.is_gone) {
+            let outgoing = open.talk.retry(id, new_id, order);
+            rooms.done(room, outgoing);
         }
     });
 }
@@ -89,11 +90,8 @@ pub(crate) fn take_back(room: RoomId, id: MessageId) -> Option<Text> {
 /// Drops a refused message, and gives its text.
 pub(crate) fn discard(room: RoomId, id: MessageId) -> Option<Text> {
     with_rooms(|rooms| {
-        let mut text = None;
-        rooms.act(room, |talk| {
-            text = talk.timeline.take_failed(id);
-            Vec::new()
-        });
+        let text = rooms.find(room)?.talk.timeline.take_failed(id);
+        rooms.settle(room, true);
         text
     })
     .flatten()
@@ -102,8 +100,11 @@ pub(crate) fn discard(room: RoomId, id: MessageId) -> Option<Text> {
 /// Leaves a room.
 pub(crate) fn leave(room: RoomId) {
     with_rooms(|rooms| {
-        rooms.guests.retain(|(of, _)| *of != room);
-        rooms.act(room, Conversation::leave);
+        rooms.forget_guest(room);
+        if let Some(open) = rooms.find(room) {
+            let outgoing = open.talk.leave();
+            rooms.done(room, outgoing);
+        }
     });
 }
 
@@ -113,7 +114,10 @@ pub(crate) fn rename(sender: &Sender) {
         let open: Vec<_> = rooms.rooms.iter().map(OpenRoom::room).collect();
         for room in open {
             let guest = rooms.guest(room, sender);
-            rooms.act(room, |talk| talk.named(guest));
+            if let Some(open) = rooms.find(room) {
+                let outgoing = open.talk.named(guest);
+                rooms.done(room, outgoing);
+            }
         }
     });
 }
@@ -153,10 +157,10 @@ pub(crate) fn view(
 /// Puts what was said earlier before what is shown of a room.
 pub(crate) fn prepend(room: RoomId, older: Vec<ChatMessage>) {
     with_rooms(|rooms| {
-        rooms.act(room, |talk| {
-            talk.timeline.prepend(older);
-            Vec::new()
-        });
+        if let Some(open) = rooms.find(room) {
+            open.talk.timeline.prepend(older);
+            rooms.settle(room, true);
+        }
     });
 }
 
@@ -165,19 +169,20 @@ pub(crate) fn prepend(room: RoomId, older: Vec<ChatMessage>) {
 /// # Errors
 /// [`Unread`] where the server gives nothing.
 pub(crate) async fn fill(room: RoomId, key: u64, end: End) -> Result<bool, Unread> {
-    let gap = |rooms: &mut OpenRooms| rooms.find(room)?.talk.timeline.gap(key);
-    let Some(missing) = with_rooms(gap).flatten() else {
+    let missing = with_rooms(|rooms| rooms.find(room)?.talk.timeline.gap(key));
+    let Some(missing) = missing.flatten() else {
         return Ok(true);
     };
     let messages = api::messages_in(room, missing, end).await?;
     let is_all = messages.len() < api::MESSAGES_MAX;
-    with_rooms(|rooms| {
-        rooms.act(room, |talk| {
-            talk.timeline.fill(key, end, messages, is_all);
-            Vec::new()
-        });
+    let left = with_rooms(|rooms| {
+        let timeline = &mut rooms.find(room)?.talk.timeline;
+        timeline.fill(key, end, messages, is_all);
+        let left = timeline.gap(key);
+        rooms.settle(room, true);
+        left
     });
-    Ok(with_rooms(gap).flatten().is_none())
+    Ok(left.flatten().is_none())
 }
 
 /// The open rooms.
@@ -298,7 +303,7 @@ impl OpenRooms {
                 Refusal::Noted => {}
                 Refusal::Gone => open.is_gone = true,
                 Refusal::Name(sender) => {
-                    self.guests.retain(|(of, _)| *of != room);
+                    self.forget_guest(room);
                     self.house.me.set(None);
                     self.house.ask_name(if problem.status == 409 {
                         Ask::Taken(sender)
@@ -327,8 +332,9 @@ impl OpenRooms {
             open.changed = Some(changed);
             open.is_gone = false;
             open.read_at = Some(read_at);
+            let outgoing = open.talk.come_back();
             self.follow(room);
-            self.act(room, Conversation::come_back);
+            self.done(room, outgoing);
         } else {
             let open = OpenRoom::new(self.talk(room, messages), Some(changed), read_at);
             self.rooms.push(open);
@@ -345,19 +351,22 @@ impl OpenRooms {
     }
 
     fn say(&mut self, room: RoomId, text: Text) -> Result<(), Unsaid> {
-        match self.find(room) {
-            Some(open) if open.talk.timeline.is_full() => return Err(Unsaid::Full),
-            Some(open) if !open.is_gone => {}
-            _ => return Err(Unsaid::Gone),
-        }
         let (id, order) = self.fresh(room);
+        let open = self.find(room).filter(|open| !open.is_gone);
+        let Some(open) = open else {
+            return Err(Unsaid::Gone);
+        };
+        if open.talk.timeline.is_full() {
+            return Err(Unsaid::Full);
+        }
         let own = Own {
             id,
             order,
             text,
             state: Delivery::Sending,
         };
-        self.act(room, |talk| talk.say(own));
+        let outgoing = open.talk.say(own);
+        self.done(room, outgoing);
         Ok(())
     }
 
@@ -380,9 +389,13 @@ impl OpenRooms {
             sender: sender.clone(),
             entry: MessageId(Uuid::new_v4()),
         };
-        self.guests.retain(|(of, _)| *of != room);
+        self.forget_guest(room);
         self.guests.push((room, guest.clone()));
         guest
+    }
+
+    fn forget_guest(&mut self, room: RoomId) {
+        self.guests.retain(|(of, _)| *of != room);
     }
 
     /// The id and the order of a message to be written now.
@@ -394,7 +407,7 @@ impl OpenRooms {
 
     fn learn_author(&mut self) {
         let stored = browser::remembered(AUTHOR);
-        let key = stored.as_deref().and_then(|key| Uuid::parse_str(key).ok());
+        let key = stored.as_deref().and_then(|key| Uuid::try_parse(key).ok());
         let kept = self.authorship.learn(key, Uuid::new_v4());
         if key != Some(kept) {
             browser::remember(AUTHOR, &kept.to_string());
@@ -405,7 +418,7 @@ impl OpenRooms {
     fn join(&mut self, room: RoomId) {
         self.follow(room);
         if self.is_connected && self.may_send {
-            self.act(room, Conversation::connected);
+            self.connect(room);
         }
     }
 
@@ -446,7 +459,7 @@ impl OpenRooms {
             }
             self.subscribe(room);
             if was_gone {
-                self.act(room, Conversation::connected);
+                self.connect(room);
             }
         }
         self.settle(room, true);
@@ -459,12 +472,17 @@ impl OpenRooms {
         }
     }
 
-    fn act(&mut self, room: RoomId, act: impl FnOnce(&mut Conversation) -> Vec<Outgoing>) {
-        let Some(open) = self.find(room) else { return };
-        let outgoing = act(&mut open.talk);
-        // Kept before it is sent.
+    /// After what was done in a room: it is kept, shown, and then sent.
+    fn done(&mut self, room: RoomId, outgoing: Vec<Outgoing>) {
         self.settle(room, true);
         self.send(outgoing);
+    }
+
+    fn connect(&mut self, room: RoomId) {
+        if let Some(open) = self.find(room) {
+            let outgoing = open.talk.connected();
+            self.done(room, outgoing);
+        }
     }
 
     fn send(&mut self, outgoing: Vec<Outgoing>) {
@@ -536,7 +554,7 @@ impl OpenRooms {
         if !std::mem::replace(&mut self.may_send, true) && self.is_connected {
             let rooms: Vec<_> = self.rooms.iter().map(OpenRoom::room).collect();
             for room in rooms {
-                self.act(room, Conversation::connected);
+                self.connect(room);
             }
         }
     }
@@ -560,8 +578,9 @@ impl OpenRooms {
         }
         if let Some(open) = self.find(room) {
             open.kept.take_over(&own);
+            let outgoing = open.talk.say(own);
+            self.done(room, outgoing);
         }
-        self.act(room, |talk| talk.say(own));
         if is_new {
             self.join(room);
         }

@@ -69,7 +69,9 @@ impl Entry {
             Delivery::Failed(problem) => {
                 field(&problem.status.to_string());
                 field(own.text.as_str());
-                problem.detail.as_deref().into_iter().for_each(field);
+                if let Some(detail) = &problem.detail {
+                    field(detail);
+                }
             }
             _ => {
                 field("");
@@ -129,12 +131,14 @@ fn stand(own: &Own) -> (MessageId, bool) {
 
 /// Reads what every tab has left here, in the order in which it was written.
 pub(crate) fn entries() -> Vec<Entry> {
-    let read = |(key, value): (String, String)| Entry::read(&key, &value);
-    let mut entries: Vec<_> = browser::remembered_under(PREFIX)
-        .into_iter()
-        .filter_map(read)
-        .collect();
-    entries.sort_by_key(|entry| entry.own.order);
+    let mut entries: Vec<Entry> = Vec::new();
+    browser::each_remembered(PREFIX, &mut |key, value| {
+        if let Some(entry) = Entry::read(key, value) {
+            let order = entry.own.order;
+            let at = entries.partition_point(|known| known.own.order <= order);
+            entries.insert(at, entry);
+        }
+    });
     entries
 }
 

@@ -1,6 +1,6 @@
 //! A room: its head, and its conversation above the composer.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use leptos::{html, prelude::*};
 use shared::chat::RoomId;
@@ -10,7 +10,7 @@ use crate::{
     api::{self, RoomPage, Unread},
     app::House,
     browser,
-    composer::Composer,
+    composer::{self, Composer},
     line,
     live::{click, live},
     message::{Shown, row_view},
@@ -18,7 +18,7 @@ use crate::{
     place::{self, ROOMS_PATH},
     scroll::{self, is_at_end, is_near_beginning},
     time::Zone,
-    timeline::{End, Key, Part, Row, Timeline},
+    timeline::{End, Key, Part, Timeline},
 };
 
 /// How long assistive technology is given to see that earlier messages are nothing new.
@@ -48,7 +48,6 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
     let unseen = RwSignal::new(false);
     let is_gone = RwSignal::new(false);
     let earlier = Earlier::new(id, scroller);
-    provide_context(earlier);
     let messages = StoredValue::new(Some(messages));
     browser::effect(move || {
         line::start(house);
@@ -71,7 +70,10 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
             let View { parts, .. } = view;
             let grown = show(shown, parts);
             earlier.from.set(view.first_seq);
-            is_gone.set(view.is_gone);
+            if is_gone.get_untracked() != view.is_gone {
+                is_gone.set(view.is_gone);
+                composer::close(view.is_gone);
+            }
             if grown && !follows {
                 unseen.set(true);
             } else if grown && let Some(log) = log {
@@ -123,7 +125,6 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                 tabindex="0"
                 role="region"
                 aria-label=language.messages()
-                data-filling=live(move || earlier.filling.get().then_some("true"))
                 node_ref=scroller
                 on:scroll=scrolled
             >
@@ -169,7 +170,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                                     <For
                                         each=move || part.rows.get()
                                         key=|shown| shown.key
-                                        children=move |shown| row_view(id, language, shown)
+                                        children=move |shown| row_view(earlier, language, shown)
                                     />
                                 }
                             }
@@ -188,7 +189,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
             <p class="wrong room-gone" role="alert" hidden=live(move || !is_gone.get())>
                 {language.room_gone()}
             </p>
-            <Composer room=id closed=is_gone said=Callback::new(move |()| to_end()) />
+            <Composer room=id said=Callback::new(move |()| to_end()) />
         </div>
     }
 }
@@ -196,15 +197,13 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
 /// What was said before what is shown, or is left out of it: read on demand.
 #[derive(Clone, Copy)]
 pub(crate) struct Earlier {
-    room: RoomId,
+    pub(crate) room: RoomId,
     scroller: NodeRef<html::Div>,
     /// The `seq` before which there is more; none where there is nothing, or before hydration.
     from: RwSignal<Option<u64>>,
     /// From the request until what came is in the page and known to be nothing new.
-    pub(crate) loading: RwSignal<bool>,
+    loading: RwSignal<bool>,
     failed: RwSignal<bool>,
-    /// While a gap is filled from its newest end: what stands below keeps its place.
-    filling: RwSignal<bool>,
 }
 
 impl Earlier {
@@ -215,7 +214,6 @@ impl Earlier {
             from: RwSignal::new(None),
             loading: RwSignal::new(false),
             failed: RwSignal::new(false),
-            filling: RwSignal::new(false),
         }
     }
 
@@ -225,7 +223,8 @@ impl Earlier {
             return;
         }
         self.loading.set(true);
-        self.filling.set(end == End::Newest);
+        // Filled from its newest end, what stands below keeps its place.
+        self.hold(end == End::Newest);
         leptos::task::spawn_local(async move {
             let filled = open_rooms::fill(self.room, key, end).await;
             failed.try_set(filled.is_err());
@@ -238,12 +237,20 @@ impl Earlier {
             }
             set_timeout(
                 move || {
-                    self.filling.try_set(false);
+                    self.hold(false);
                     self.loading.try_set(false);
                 },
                 QUIET,
             );
         });
+    }
+
+    /// Lets scrolling hold on to the end of the log, whatever is being read.
+    fn hold(self, holds: bool) {
+        if let Some(log) = self.scroller.try_get_untracked().flatten() {
+            // The name is a good one.
+            let _ = log.toggle_attribute_with_force("data-filling", holds);
+        }
     }
 
     fn load(self) {
@@ -280,19 +287,23 @@ fn show(shown: RwSignal<Vec<ShownPart>>, parts: Vec<Part>) -> bool {
         .iter()
         .map(|part| part.rows.get_untracked())
         .collect();
-    let known: HashMap<Key, &ArcRwSignal<Row>> = rows_before
-        .iter()
-        .flatten()
-        .map(|shown| (shown.key, &shown.row))
-        .collect();
+    let known: Vec<&Shown> = rows_before.iter().flatten().collect();
+    // Most rows are in the order in which they were: each is looked for from where the last was found.
+    let (later, mut from) = (known.len(), 0);
+    let mut find = move |key: Key| {
+        let order = (from..later).chain(0..from);
+        let at = order.into_iter().find(|&at| known[at].key == key)?;
+        from = at + 1;
+        Some(&known[at].row)
+    };
     let mut is_newer = false;
     let newest = parts.last().map(|(key, _)| *key);
     let mut after = Vec::with_capacity(parts.len());
     for (key, rows) in parts {
         let rows: Vec<Shown> = rows
             .into_iter()
-            .map(|(row_key, row)| match known.get(&row_key) {
-                Some(&signal) => {
+            .map(|(row_key, row)| match find(row_key) {
+                Some(signal) => {
                     if *signal.read_untracked() != row {
                         signal.set(row);
                     }

@@ -4,8 +4,6 @@
 //! whatever overlaps is taken once, by `seq`. Between two parts some may be missing: such a gap is shown,
 //! and filled when somebody asks for it. One's own are known by the id that this page chose.
 
-use std::collections::{HashSet, VecDeque};
-
 use shared::chat::{ChatMessage, MessageId, MessageType, Sender, Text};
 use time::{Date, OffsetDateTime};
 
@@ -40,7 +38,7 @@ pub(crate) struct Timeline {
 #[derive(Debug)]
 struct Section {
     key: u64,
-    messages: VecDeque<ChatMessage>,
+    messages: Vec<ChatMessage>,
     /// Whether some are missing before the next section.
     has_gap: bool,
 }
@@ -150,7 +148,7 @@ impl Timeline {
         Timeline {
             sections: vec![Section {
                 key: 0,
-                messages: messages.into(),
+                messages,
                 has_gap: false,
             }],
             next_key: 1,
@@ -167,19 +165,15 @@ impl Timeline {
 
     /// The `seq` before which the room has more to read; none where all of it is here.
     pub(crate) fn first_seq(&self) -> Option<u64> {
-        let first = self.sections.first()?.messages.front()?.seq;
+        let first = self.sections.first()?.messages.first()?.seq;
         (first > 1).then_some(first)
     }
 
     /// Takes what was said before all that is known, oldest first.
-    pub(crate) fn prepend(&mut self, mut older: Vec<ChatMessage>) {
-        let first = self
-            .sections
-            .first()
-            .and_then(|section| section.messages.front());
-        if let Some(first) = first.map(|message| message.seq) {
-            older.retain(|message| message.seq < first);
-            self.settle(&older);
+    pub(crate) fn prepend(&mut self, older: Vec<ChatMessage>) {
+        if let Some(first) = self.sections[0].messages.first() {
+            let older = between(older, 0, first.seq);
+            let older = self.settle(older);
             if !older.is_empty() {
                 self.insert(0, older);
             }
@@ -211,9 +205,10 @@ impl Timeline {
             return;
         }
         self.last_seq = message.seq;
-        self.own.retain(|own| own.id != message.id);
-        if let Some(last) = self.sections.last_mut() {
-            last.messages.push_back(message);
+        if let Some(message) = self.settle(vec![message]).pop()
+            && let Some(last) = self.sections.last_mut()
+        {
+            last.messages.push(message);
         }
     }
 
@@ -228,7 +223,7 @@ impl Timeline {
         &mut self,
         key: u64,
         end: End,
-        mut messages: Vec<ChatMessage>,
+        messages: Vec<ChatMessage>,
         mut is_all: bool,
     ) {
         let Some(index) = self.position(key) else {
@@ -237,8 +232,8 @@ impl Timeline {
         let Some(gap) = self.gap_after(index) else {
             return;
         };
-        messages.retain(|message| gap.after < message.seq && message.seq < gap.before);
-        self.settle(&messages);
+        let messages = between(messages, gap.after, gap.before);
+        let messages = self.settle(messages);
         is_all |= messages.is_empty();
         match end {
             End::Oldest => self.sections[index].messages.extend(messages),
@@ -260,9 +255,13 @@ impl Timeline {
                 .iter()
                 .map(|section| section.messages.len())
                 .sum();
-            for _ in STORED_MAX..count {
-                self.sections[0].messages.pop_front();
-                if self.sections.len() > 1 && self.sections[0].messages.is_empty() {
+            let mut excess = count.saturating_sub(STORED_MAX);
+            while excess > 0 {
+                let oldest = &mut self.sections[0].messages;
+                let gone = excess.min(oldest.len());
+                oldest.drain(..gone);
+                excess -= gone;
+                if oldest.is_empty() {
                     self.sections.remove(0);
                 }
             }
@@ -280,7 +279,7 @@ impl Timeline {
         last.messages.truncate(kept);
         if kept > 0 {
             last.has_gap = true;
-            self.insert(index + 1, newest.into());
+            self.insert(index + 1, newest);
             return;
         }
         last.messages = newest;
@@ -302,12 +301,7 @@ impl Timeline {
 
     /// Puts a message of one's own among the others by its order; one that is known changes nothing.
     pub(crate) fn say(&mut self, own: Own) {
-        let is_stored = self
-            .sections
-            .iter()
-            .flat_map(|section| &section.messages)
-            .any(|message| message.id == own.id);
-        if is_stored || self.own.iter().any(|known| known.id == own.id) {
+        if self.is_stored(own.id) || self.own.iter().any(|known| known.id == own.id) {
             return;
         }
         let at = self.own.partition_point(|known| known.order <= own.order);
@@ -390,8 +384,8 @@ impl Timeline {
 
     fn gap_after(&self, index: usize) -> Option<Gap> {
         let section = self.sections.get(index).filter(|section| section.has_gap)?;
-        let after = section.messages.back()?.seq;
-        let before = self.sections.get(index + 1)?.messages.front()?.seq;
+        let after = section.messages.last()?.seq;
+        let before = self.sections.get(index + 1)?.messages.first()?.seq;
         Some(Gap { after, before })
     }
 
@@ -400,17 +394,25 @@ impl Timeline {
             index,
             Section {
                 key: self.next_key,
-                messages: messages.into(),
+                messages,
                 has_gap: false,
             },
         );
         self.next_key += 1;
     }
 
-    /// Lets go of one's own that stand among these, stored.
-    fn settle(&mut self, messages: &[ChatMessage]) {
+    /// Lets go of one's own that stand among these, stored; and of these what is known by another `seq`: a
+    /// log that repeats an id loses the repeat, as a key shown twice would break the page.
+    fn settle(&mut self, mut messages: Vec<ChatMessage>) -> Vec<ChatMessage> {
+        messages.retain(|message| !self.is_stored(message.id));
         self.own
             .retain(|own| messages.iter().all(|message| message.id != own.id));
+        messages
+    }
+
+    fn is_stored(&self, id: MessageId) -> bool {
+        let mut messages = self.sections.iter().flat_map(|section| &section.messages);
+        messages.any(|message| message.id == id)
     }
 
     fn mark(&mut self, id: MessageId, state: Delivery) {
@@ -426,7 +428,6 @@ struct Rows {
     /// Those of the part that is being made.
     rows: Vec<(Key, Row)>,
     date: Option<Date>,
-    seen: HashSet<Key>,
 }
 
 impl Rows {
@@ -474,12 +475,15 @@ impl Rows {
         self.parts.push((key, std::mem::take(&mut self.rows)));
     }
 
-    /// A key shown twice would break the page, so a log that repeats an id loses the repeat.
     fn push(&mut self, key: Key, row: Row) {
-        if self.seen.insert(key) {
-            self.rows.push((key, row));
-        }
+        self.rows.push((key, row));
     }
+}
+
+/// Those of the messages that lie between two `seq`s.
+fn between(mut messages: Vec<ChatMessage>, after: u64, before: u64) -> Vec<ChatMessage> {
+    messages.retain(|message| after < message.seq && message.seq < before);
+    messages
 }
 
 fn same_minute(a: Option<Local>, b: Option<Local>) -> bool {

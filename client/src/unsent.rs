@@ -14,30 +14,36 @@ use crate::{
 #[component]
 pub(crate) fn Unsent() -> impl IntoView {
     let House { language, path, .. } = House::here();
-    let entries = RwSignal::new(Vec::<Entry>::new());
+    let texts = RwSignal::new(String::new());
+    let entries = move || -> Vec<Entry> {
+        let room = Place::of(&path.read_untracked());
+        let mut entries = outbox::entries();
+        entries.retain(|entry| Place::Room(entry.room) == room);
+        entries
+    };
+    let read = move || {
+        let mut all = String::new();
+        for entry in entries() {
+            all.push_str(entry.own.text.as_str());
+            all.push('\n');
+        }
+        texts.set(all);
+    };
     // After hydration: the server knows nothing of them.
     browser::effect(move || {
-        let room = Place::of(&path.read());
-        let of_room = |entry: &Entry| Place::Room(entry.room) == room;
-        entries.set(outbox::entries().into_iter().filter(of_room).collect());
+        path.track();
+        read();
     });
-    let texts = move || {
-        let entries = entries.read();
-        let texts: Vec<_> = entries
-            .iter()
-            .map(|entry| entry.own.text.as_str())
-            .collect();
-        texts.join("\n\n")
-    };
     let discard = move || {
-        for entry in entries.try_update(std::mem::take).unwrap_or_default() {
+        for entry in entries() {
             outbox::drop(entry.room, entry.own.id);
         }
+        read();
     };
     view! {
-        <div class="unsent" hidden=live(move || entries.read().is_empty())>
+        <div class="unsent" hidden=live(move || texts.read().is_empty())>
             <p class="placard-hint">{language.not_sent()}</p>
-            <div class="bubble" dir="auto" translate="no" inner_html=text(texts)></div>
+            <div class="bubble" dir="auto" translate="no" inner_html=text(move || texts.get())></div>
             <button class="retry" type="button" on:click=click(discard)>
                 {language.discard()}
             </button>
