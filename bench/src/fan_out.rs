@@ -36,9 +36,10 @@ const DIGITS: usize = 16;
 
 const RATIO_MIN: f64 = 0.5;
 
-struct Shape {
-    rooms: usize,
-    readers: usize,
+/// How many rooms, and readers in each.
+pub(crate) struct Shape {
+    pub(crate) rooms: usize,
+    pub(crate) readers: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -142,6 +143,17 @@ struct Count {
     is_over: Cell<bool>,
 }
 
+impl Default for Count {
+    fn default() -> Self {
+        Count {
+            deliveries: Cell::new(0),
+            latencies: RefCell::default(),
+            begin: Instant::now(),
+            is_over: Cell::new(false),
+        }
+    }
+}
+
 async fn run(server: &Path, side: Side, shape: &Shape, time: Duration) -> Result<Run> {
     rlimit::increase_nofile_limit(4_096)?;
     let data = tempfile::tempdir()?;
@@ -149,12 +161,7 @@ async fn run(server: &Path, side: Side, shape: &Shape, time: Duration) -> Result
         Side::Server => Program::server(server, data.path())?,
         Side::Copier => Program::copier()?,
     };
-    let count = Rc::new(Count {
-        deliveries: Cell::new(0),
-        latencies: RefCell::default(),
-        begin: Instant::now(),
-        is_over: Cell::new(false),
-    });
+    let count = Rc::new(Count::default());
     let tasks = tokio::task::LocalSet::new();
     let measuring = async {
         let mut running = tokio::task::JoinSet::new();
@@ -201,6 +208,26 @@ async fn run(server: &Path, side: Side, shape: &Shape, time: Duration) -> Result
         })
     };
     tasks.run_until(measuring).await
+}
+
+/// Puts a server under this load for so long, then closes its connections; what it delivered.
+pub(crate) async fn strain(address: SocketAddr, shape: &Shape, time: Duration) -> Result<u64> {
+    let count = Rc::new(Count::default());
+    let straining = async {
+        let mut running = tokio::task::JoinSet::new();
+        for room in 0..shape.rooms {
+            let name = make_room(address, &format!("room {room}")).await?;
+            let side = Side::Server;
+            start(&mut running, address, side, name, shape.readers, &count).await?;
+        }
+        tokio::time::sleep(time).await;
+        count.is_over.set(true);
+        while let Some(ended) = running.try_join_next() {
+            ended??;
+        }
+        Ok(count.deliveries.get())
+    };
+    tokio::task::LocalSet::new().run_until(straining).await
 }
 
 /// Starts the readers of a room, then its sender.

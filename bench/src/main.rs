@@ -1,5 +1,5 @@
-//! What `cargo xtask bench` runs: fan-out against a bare copier, the memory of idle connections, the
-//! weight of the first page, and the decoder against another. Speed is told as ratios: both sides run here, in turns.
+//! What `cargo xtask bench` runs: fan-out against a bare copier, the memory of idle connections and
+//! after a load, the weight of the first page, and the decoder against another. Speed is told as ratios: both sides run here, in turns.
 
 #![expect(clippy::print_stdout, reason = "it prints what it measures")]
 
@@ -7,6 +7,7 @@ mod copier;
 mod decoder;
 mod fan_out;
 mod idle;
+mod memory;
 mod page;
 mod process;
 mod socket;
@@ -51,6 +52,7 @@ enum Only {
     Decoder,
     FanOut,
     Idle,
+    Memory,
     Page,
 }
 
@@ -87,6 +89,9 @@ fn perform(options: &Options) -> Result<ExitCode> {
     }
     if wanted(Only::Idle) {
         verdicts.push(runtime.block_on(idle::measure(&options.server))?);
+    }
+    if wanted(Only::Memory) {
+        verdicts.push(runtime.block_on(memory::measure(&options.server))?);
     }
     if wanted(Only::FanOut) {
         let verdict = fan_out::measure(&options.server, options.rounds, options.seconds);

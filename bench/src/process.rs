@@ -26,6 +26,8 @@ impl Program {
             .args([
                 "--listen",
                 "127.0.0.1:0",
+                "--room-rate",
+                "0",
                 "--message-rate",
                 "0",
                 "--data-dir",
