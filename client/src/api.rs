@@ -17,11 +17,16 @@ pub(crate) const MESSAGES_SHOWN: u32 = 50;
 /// The most messages that are read at once: the server's own limit.
 pub(crate) const MESSAGES_MAX: usize = 200;
 
+/// How many rooms a page carries: those with the newest activity.
+pub(crate) const ROOMS_SHOWN: usize = 50;
+
 /// The list of rooms, and the moment it was read: days are told from that, alike on both sides.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RoomsPage {
     pub(crate) rooms: Vec<ChatRoom>,
+    /// The last of them, where others follow it.
+    pub(crate) last: Option<RoomId>,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) read_at: OffsetDateTime,
 }
@@ -47,9 +52,10 @@ pub(crate) struct Problem {
     pub(crate) id: Option<String>,
 }
 
-/// Reads all rooms: `GET /chat/rooms`.
+/// Reads the rooms with the newest activity: `GET /chat/rooms`.
 pub(crate) async fn rooms() -> Result<Vec<ChatRoom>, Unread> {
-    read("/chat/rooms").await?.ok_or(Unread)
+    let path = format!("/chat/rooms?sort=activity&limit={ROOMS_SHOWN}");
+    read(&path).await?.ok_or(Unread)
 }
 
 /// Reads a room and its newest messages; `None` where there is no such room.

@@ -103,6 +103,10 @@ impl Language {
         )
     }
 
+    pub(crate) fn older_rooms(self) -> &'static str {
+        self.pick("이전 방 보기", "Older rooms")
+    }
+
     pub(crate) fn choose_room(self) -> &'static str {
         self.pick(
             "어느 방으로 들어갈까요?",

@@ -119,6 +119,7 @@ impl FromJson for RoomsPage {
     fn from_json(json: &Json) -> Option<Self> {
         Some(RoomsPage {
             rooms: json.read("rooms")?,
+            last: json.text("last").as_deref().and_then(RoomId::parse),
             read_at: json.time("readAt")?,
         })
     }

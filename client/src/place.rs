@@ -45,6 +45,11 @@ pub(crate) fn room_path(id: RoomId) -> String {
     format!("{ROOM_PATH}{id}")
 }
 
+/// The address of the list of those rooms that follow one.
+pub(crate) fn rooms_after(id: RoomId) -> String {
+    format!("{ROOMS_PATH}?after={id}")
+}
+
 /// What stands beside the list of rooms.
 #[derive(Clone, Debug)]
 pub(crate) enum Desk {

@@ -7,12 +7,12 @@ use shared::chat::{ChatRoom, RoomId, RoomName};
 use time::OffsetDateTime;
 
 use crate::{
-    api::{self, RoomsPage, Unread},
+    api::{self, ROOMS_SHOWN, RoomsPage, Unread},
     app::{House, Mark, Unavailable},
     browser, field, line,
     live::{click, live, text as live_text},
     name::Ask,
-    place::{self, ROOMS_PATH, room_path},
+    place::{self, Place, ROOMS_PATH, room_path, rooms_after},
     text,
     time::{self as times, Zone},
 };
@@ -35,15 +35,20 @@ impl Rooms {
         listed.iter().map(|listed| listed.id).collect()
     }
 
-    /// Takes all rooms as the server had them after `known` were: of these, what it has no more is gone.
+    /// Takes the rooms with the newest activity, as the server had them after `known` were: of these, what
+    /// would be among them and is not is gone.
     pub(crate) fn renew(self, known: &[RoomId], rooms: Vec<ChatRoom>) {
-        let is_gone =
-            |id: &RoomId| known.contains(id) && rooms.iter().all(|room| room.room_id != *id);
-        let gone: Vec<_> = self.ids().into_iter().filter(is_gone).collect();
-        if !gone.is_empty() {
-            self.0
-                .try_update(|listed| listed.retain(|listed| !gone.contains(&listed.id)));
-        }
+        // Where there are fewer than were asked for, these are all.
+        let oldest = rooms.get(ROOMS_SHOWN - 1).map(active_at);
+        self.0.try_update(|listed| {
+            listed.retain(|listed| {
+                let is_known = known.contains(&listed.id);
+                let is_listed = rooms.iter().any(|room| room.room_id == listed.id);
+                let is_older =
+                    || oldest.is_some_and(|at| active_at(&listed.room.read_untracked()) <= at);
+                !is_known || is_listed || is_older()
+            });
+        });
         self.merge(rooms);
     }
 
@@ -69,11 +74,15 @@ impl Rooms {
             }
         }
         sort(&mut listed);
+        listed.truncate(LISTED_MAX);
         if before.iter().ne(listed.iter().map(|listed| &listed.id)) {
             self.0.set(listed);
         }
     }
 }
+
+/// The most rooms of the list, however many come while it is open: the least active leave it.
+const LISTED_MAX: usize = 4 * ROOMS_SHOWN;
 
 impl Listed {
     fn new(room: ChatRoom) -> Self {
@@ -169,6 +178,7 @@ fn Head() -> impl IntoView {
 #[component]
 fn RoomTable(page: RoomsPage) -> impl IntoView {
     let House { language, path, .. } = House::here();
+    let last = page.last;
     let rooms = Rooms::new(page.rooms);
     // First as the server rendered it; then by the browser's own clock.
     let clock = RwSignal::new((Zone::Fixed(language), page.read_at));
@@ -219,11 +229,21 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
     view! {
         <NewRoom rooms />
         {move || {
-            rooms.0.read().is_empty().then(|| view! { <p class="hint">{language.no_rooms()}</p> })
+            let is_known = Place::of(&path.read()) != Place::Nowhere;
+            (is_known && rooms.0.read().is_empty())
+                .then(|| view! { <p class="hint">{language.no_rooms()}</p> })
         }}
         <ul id="roomListTable" class="room-list">
             <For each=move || rooms.0.get() key=|listed| listed.id children=row />
         </ul>
+        {last
+            .map(|last| {
+                view! {
+                    <a class="chip" rel="external" href=place::at(&rooms_after(last))>
+                        {language.older_rooms()}
+                    </a>
+                }
+            })}
     }
 }
 

@@ -10,7 +10,7 @@ use shared::chat::{ChatMessage, ChatRoom, RoomId};
 
 use crate::{
     App, Language,
-    api::{MESSAGES_SHOWN, RoomPage, RoomsPage, Unread},
+    api::{MESSAGES_SHOWN, ROOMS_SHOWN, RoomPage, RoomsPage, Unread},
     page::{CONTENTS_ID, Contents, Visit},
     place::{Desk, Place},
 };
@@ -20,8 +20,9 @@ pub type Reading<T> = Pin<Box<dyn Future<Output = Result<T, Unavailable>> + Send
 
 /// Where pages read from while the server renders them.
 pub trait Source: Send + Sync + 'static {
-    /// Reads all rooms, in order of creation.
-    fn rooms(&self) -> Reading<Vec<ChatRoom>>;
+    /// Reads the rooms with the newest activity first, at most `limit`: from the first, or of those
+    /// that follow a room.
+    fn rooms(&self, after: Option<RoomId>, limit: usize) -> Reading<Vec<ChatRoom>>;
 
     /// Reads one room; `None` where there is no such room.
     fn room(&self, id: RoomId) -> Reading<Option<ChatRoom>>;
@@ -45,9 +46,24 @@ impl Error for Unavailable {}
 impl Visit {
     /// Reads what the page at this path shows, in the reader's language: their explicit choice,
     /// else by `Accept-Language`.
-    pub async fn read(language: Language, path: &str, source: &dyn Source) -> Self {
-        let rooms = source.rooms().await.map_err(|Unavailable| Unread);
-        let room = match Place::of(path) {
+    pub async fn read(
+        language: Language,
+        path: &str,
+        query: Option<&str>,
+        source: &dyn Source,
+    ) -> Self {
+        let place = Place::of(path);
+        // Strangers ask for paths without end: what says so is small.
+        let rooms = match place {
+            Place::Nowhere => Ok(Vec::new()),
+            Place::Rooms | Place::Room(_) => {
+                let pairs = query.unwrap_or_default().split('&');
+                let after = pairs.filter_map(|pair| pair.strip_prefix("after=")).next();
+                let after = after.and_then(RoomId::parse);
+                source.rooms(after, ROOMS_SHOWN + 1).await
+            }
+        };
+        let room = match place {
             Place::Room(id) => room(id, source).await.map_err(|Unavailable| Unread),
             Place::Rooms | Place::Nowhere => Ok(None),
         };
@@ -55,13 +71,20 @@ impl Visit {
             language,
             path: path.to_owned(),
             contents: Contents {
-                rooms: rooms.map(|rooms| RoomsPage {
-                    rooms,
-                    read_at: crate::time::now(),
-                }),
+                rooms: rooms.map(rooms_page).map_err(|Unavailable| Unread),
                 room,
             },
         }
+    }
+}
+
+fn rooms_page(mut rooms: Vec<ChatRoom>) -> RoomsPage {
+    let has_more = rooms.len() > ROOMS_SHOWN;
+    rooms.truncate(ROOMS_SHOWN);
+    RoomsPage {
+        last: rooms.last().filter(|_| has_more).map(|room| room.room_id),
+        rooms,
+        read_at: crate::time::now(),
     }
 }
 

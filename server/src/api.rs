@@ -1,5 +1,6 @@
 //! The room API (contract, section 1).
 
+use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
@@ -24,10 +26,10 @@ use crate::problem::Problem;
 /// The most bytes in a JSON body.
 const BODY_BYTES_MAX: usize = 16 << 10;
 
-/// Messages given when no `limit` is.
+/// Messages, or rooms of a part, given when no `limit` is.
 const LIMIT_DEFAULT: u32 = 50;
 
-/// The most messages given.
+/// The most messages given, and rooms of a part.
 const LIMIT_MAX: u32 = 200;
 
 #[derive(Deserialize)]
@@ -58,11 +60,53 @@ pub(crate) async fn create_room(
     Ok(([(header::LOCATION, location)], Json(log::show(&room))).into_response())
 }
 
-/// `GET /chat/rooms`
-pub(crate) async fn rooms(State(state): State<AppState>) -> Response {
-    let rooms = state.chat.log.rooms();
+/// `GET /chat/rooms?after=&limit=&sort=`: all of them where nothing is asked, else a part.
+pub(crate) async fn rooms(
+    State(state): State<AppState>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let query = query.unwrap_or_default();
+    let Some(part) = parse_part(&query)? else {
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        return Ok((json, stream(state.chat.log.rooms())).into_response());
+    };
+    let after = part.after.map(|id| {
+        let unknown = || unprocessable("`after` must be the `roomId` of a room");
+        let room = RoomId::parse(id).and_then(|id| state.chat.log.room(id));
+        room.ok_or_else(unknown)
+    });
+    let after = after.transpose()?;
+    let limit = part.limit as usize;
+    let rooms = if part.by_activity {
+        state.chat.rooms_by_activity(after.as_deref(), limit)
+    } else {
+        let mut rooms = state.chat.log.rooms();
+        let after = after.map_or(0, |room| room.number);
+        rooms.retain(|room| room.number > after);
+        rooms.truncate(limit);
+        rooms
+    };
     let rooms: Vec<ChatRoom> = rooms.iter().map(|room| log::show(room)).collect();
-    tagged(&rooms)
+    Ok(tagged(&rooms))
+}
+
+/// Rooms that one piece of a streamed list holds.
+const PIECE_ROOMS: usize = 256;
+
+/// A JSON array of rooms, written as it is taken: there may be very many.
+fn stream(rooms: Vec<Arc<log::Room>>) -> Body {
+    let pieces = (0..rooms.len()).step_by(PIECE_ROOMS).map(move |start| {
+        let mut piece = Vec::new();
+        for (index, room) in rooms.iter().enumerate().skip(start).take(PIECE_ROOMS) {
+            piece.extend((index > 0).then_some(b','));
+            serde_json::to_writer(&mut piece, &log::show(room)).expect("a ChatRoom is valid JSON");
+        }
+        Bytes::from(piece)
+    });
+    let begin = std::iter::once(Bytes::from_static(b"["));
+    let end = std::iter::once(Bytes::from_static(b"]"));
+    let pieces = begin.chain(pieces).chain(end).map(Ok::<_, Infallible>);
+    Body::from_stream(futures_util::stream::iter(pieces))
 }
 
 /// `GET /chat/room/{roomId}`
@@ -190,6 +234,44 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
+/// Which rooms are asked for.
+struct Part<'a> {
+    after: Option<&'a str>,
+    limit: u32,
+    by_activity: bool,
+}
+
+fn parse_part(query: &str) -> Result<Option<Part<'_>>, Problem> {
+    let mut part = Part {
+        after: None,
+        limit: LIMIT_DEFAULT,
+        by_activity: false,
+    };
+    let mut is_asked = false;
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match name {
+            "after" if !value.is_empty() => part.after = Some(value),
+            "limit" if !value.is_empty() => part.limit = parse_limit(value)?,
+            "sort" if value == "activity" => part.by_activity = true,
+            "sort" if value == "created" => {}
+            "sort" if !value.is_empty() => {
+                return Err(unprocessable("`sort` must be `created` or `activity`"));
+            }
+            _ => continue,
+        }
+        is_asked = true;
+    }
+    Ok(is_asked.then_some(part))
+}
+
+fn parse_limit(value: &str) -> Result<u32, Problem> {
+    let limit = value.parse().ok();
+    limit
+        .filter(|limit| (1..=LIMIT_MAX).contains(limit))
+        .ok_or_else(|| unprocessable(format!("`limit` must be 1 to {LIMIT_MAX}")))
+}
+
 fn parse_range(query: &str) -> Result<Range, Problem> {
     let mut range = Range {
         before: None,
@@ -208,12 +290,7 @@ fn parse_range(query: &str) -> Result<Range, Problem> {
         match name {
             "before" if !value.is_empty() => range.before = Some(integer()?),
             "after" if !value.is_empty() => range.after = Some(integer()?),
-            "limit" if !value.is_empty() => {
-                range.limit = u32::try_from(integer()?)
-                    .ok()
-                    .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-                    .ok_or_else(|| unprocessable(format!("`limit` must be 1 to {LIMIT_MAX}")))?;
-            }
+            "limit" if !value.is_empty() => range.limit = parse_limit(value)?,
             _ => {}
         }
     }

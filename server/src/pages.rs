@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Request, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::Response;
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use client::ssr::{PageRequest, Reading, Source, Unavailable};
@@ -26,14 +26,11 @@ const LANGUAGE_COOKIE: &str = "sarangbang_lang";
 pub(crate) struct Rooms(pub(crate) Arc<Chat>);
 
 impl Source for Rooms {
-    fn rooms(&self) -> Reading<Vec<ChatRoom>> {
-        let rooms = self
-            .0
-            .log
-            .rooms()
-            .iter()
-            .map(|room| log::show(room))
-            .collect();
+    fn rooms(&self, after: Option<RoomId>, limit: usize) -> Reading<Vec<ChatRoom>> {
+        let chat = &self.0;
+        let after = after.and_then(|id| chat.log.room(id));
+        let rooms = chat.rooms_by_activity(after.as_deref(), limit);
+        let rooms = rooms.iter().map(|room| log::show(room)).collect();
         Box::pin(std::future::ready(Ok(rooms)))
     }
 
@@ -89,8 +86,9 @@ pub(crate) async fn page(
     let guest = state.guests.visit(request.headers());
     let base = &state.config.base_path;
     let style_href = format!("{}/{}/sarangbang.css", base.prefix(), assets::package_dir());
+    let (path, query) = (request.uri().path(), request.uri().query());
     let page = PageRequest {
-        visit: Visit::read(language, request.uri().path(), &*state.source).await,
+        visit: Visit::read(language, path, query, &*state.source).await,
         style_href,
         base: base.prefix().to_owned(),
     };
@@ -108,7 +106,11 @@ pub(crate) async fn page(
     };
     let render = leptos_axum::render_app_async_with_context(context, shell);
     let mut response = render(request).await;
+    let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();
+    if is_unavailable {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     // What rewrites pages on their way (hides e-mail addresses, say) breaks what hydrates them.
     headers.insert(
         header::CACHE_CONTROL,

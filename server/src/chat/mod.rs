@@ -7,6 +7,7 @@ pub(crate) mod board;
 pub(crate) mod plain;
 mod refusal;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -202,6 +203,27 @@ impl Chat {
         let (sender, receiver) = oneshot::channel();
         self.log.create_room(name, answer(sender));
         receiver.await.unwrap_or(Err(StoreError::Unavailable))
+    }
+
+    /// Gives the rooms with the newest activity first, at most `limit`, of those after a room.
+    pub(crate) fn rooms_by_activity(&self, after: Option<&Room>, limit: usize) -> Vec<Arc<Room>> {
+        let place = |room: &Room| {
+            let last = room.figures().last_message_at;
+            (Reverse(last.unwrap_or(room.created_at)), room.id)
+        };
+        let after = after.map(place);
+        let rooms = self.log.rooms().into_iter();
+        let mut placed: Vec<_> = rooms
+            .map(|room| (place(&room), room))
+            .filter(|(place, _)| after.is_none_or(|after| *place > after))
+            .collect();
+        // Of a hundred thousand only those that are asked for are sorted.
+        if limit < placed.len() {
+            placed.select_nth_unstable_by_key(limit, |(place, _)| *place);
+            placed.truncate(limit);
+        }
+        placed.sort_unstable_by_key(|(place, _)| *place);
+        placed.into_iter().map(|(_, room)| room).collect()
     }
 
     fn one(&self, room: Option<RoomId>, body: &[u8]) -> Result<NewMessage, Refusal> {

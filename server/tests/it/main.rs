@@ -22,6 +22,7 @@ mod link;
 mod operator;
 mod process;
 mod room_log;
+mod rooms;
 mod silence;
 mod sockjs;
 mod stomp;
