@@ -74,6 +74,21 @@ impl AppState {
     }
 }
 
+impl AppState {
+    /// Forgets the addresses that may make rooms at their full rate again.
+    pub(crate) fn tidy(&self) {
+        if let Some(rate) = &self.room_rate {
+            forget(rate);
+        }
+    }
+}
+
+/// An address whose quota is whole again is as one that never came.
+fn forget(rate: &DefaultKeyedRateLimiter<IpAddr>) {
+    rate.retain_recent();
+    rate.shrink_to_fit();
+}
+
 impl FromRequestParts<AppState> for Caller {
     type Rejection = Infallible;
 
@@ -336,6 +351,24 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+
+    #[test]
+    fn addresses_are_forgotten_when_their_quota_is_whole() {
+        let quota = Quota::per_minute(NonZeroU32::new(6_000).unwrap());
+        let rate = DefaultKeyedRateLimiter::keyed(quota);
+        for number in 0..10_000_u32 {
+            let address = IpAddr::from(number.to_be_bytes());
+            assert!(rate.check_key(&address).is_ok());
+        }
+        let slow = DefaultKeyedRateLimiter::keyed(Quota::per_minute(NonZeroU32::MIN));
+        let address = IpAddr::from([127, 0, 0, 1]);
+        assert!(slow.check_key(&address).is_ok());
+        std::thread::sleep(Duration::from_millis(50));
+        forget(&rate);
+        forget(&slow);
+        assert_eq!(rate.len(), 0);
+        assert!(slow.check_key(&address).is_err(), "it is not forgotten yet");
+    }
 
     #[tokio::test]
     async fn a_panic_over_a_request_is_answered() {

@@ -48,6 +48,10 @@ const ROUNDS_MAX: usize = 16;
 /// hold thousands.
 const FRAMES_MAX: usize = 64;
 
+/// The most SENDs and COMMITs of a session that the log has not answered: past it the session is not
+/// read. A batch of the log, so that one session alone can fill it.
+const UNANSWERED_MAX: usize = 4_096;
+
 /// What a transport gives.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -88,7 +92,9 @@ pub(crate) trait Transport {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// What others hand to a connection: it is woken by the signal and takes them.
+/// What others hand to a connection: it is woken by the signal and takes them. Each answers something
+/// that the connection asked for, so that they are as many as it may wait for: [`UNANSWERED_MAX`], and
+/// `cursor::ASKED_MAX`.
 #[derive(Default)]
 pub(crate) struct Mailbox {
     signal: Arc<Signal>,
@@ -291,7 +297,13 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         self.is_behind
             || self.held.is_some()
             || self.session.is_committing()
+            || self.is_loaded()
             || (self.unanswered > 0 && self.session.is_backlogged())
+    }
+
+    /// Whether the log must answer before more is sent to it.
+    fn is_loaded(&self) -> bool {
+        self.unanswered >= UNANSWERED_MAX
     }
 
     fn take_replies(&mut self) {
@@ -318,7 +330,10 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
 
     /// Whether the peer may be read: what came before is handled, or is passed over now.
     fn is_reading(&self) -> bool {
-        let is_busy = self.held.is_some() || self.is_behind || self.session.is_backlogged();
+        let is_busy = self.held.is_some()
+            || self.is_behind
+            || self.is_loaded()
+            || self.session.is_backlogged();
         !self.peer_gone && (self.closing_until.is_some() || !is_busy)
     }
 
@@ -393,13 +408,14 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
     fn handle_frames(&mut self, now: Instant) {
         let stomp_now = self.stomp_now(now);
         while self.held.is_none()
+            && !self.is_loaded()
             && let Some(event) = self
                 .session
                 .poll_event_within(&mut self.frames_left, stomp_now)
         {
             self.handle(event, now);
         }
-        self.is_behind = self.held.is_none() && self.frames_left == 0;
+        self.is_behind = self.held.is_none() && !self.is_loaded() && self.frames_left == 0;
     }
 
     fn handle(&mut self, event: Event, now: Instant) {

@@ -115,6 +115,7 @@ async fn serve_with(
         head: HEADER_TIMEOUT,
     };
     let state = AppState::new(Arc::clone(&chat), Arc::clone(&hub), guests, config);
+    tasks.spawn(tidy(state.clone()));
     let app = app::routes(state);
     for listener in listeners {
         let address = listener
@@ -199,6 +200,19 @@ async fn announce(board: Arc<Board>) {
     loop {
         ticks.tick().await;
         board.announce_due(Instant::now());
+    }
+}
+
+/// How often what is not needed any more is let go.
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+
+async fn tidy(state: AppState) {
+    let mut ticks = tokio::time::interval(TIDY_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        state.chat.log.tidy(Instant::now());
+        state.tidy();
     }
 }
 

@@ -44,8 +44,12 @@ struct Cursor {
     room: Arc<Room>,
     /// The `seq` that comes next.
     next: u64,
-    /// The store has been asked, and nothing is delivered before it answers.
+    /// Where it begins, until that is asked for.
+    from: Option<OffsetDateTime>,
+    /// The store has been asked, and nothing is delivered before it answers; or it is to be asked when
+    /// it has answered others (`is_deferred`).
     waiting: bool,
+    is_deferred: bool,
     /// What it answered, as far as it is not delivered yet.
     page: Option<Arc<Batch>>,
 }
@@ -64,6 +68,9 @@ struct Post {
     spread: Spread,
 }
 
+/// The most reads of the store that one connection waits for, those of ended subscriptions among them.
+pub(super) const ASKED_MAX: usize = 128;
+
 /// The most letters of a plain destination that are given and not acknowledged, where the client does
 /// not say.
 const WINDOW_USUAL: usize = 1_000;
@@ -77,6 +84,8 @@ pub(super) struct Subscriptions {
     posts: Vec<Post>,
     /// Whose turn it is.
     turn: usize,
+    /// Reads of the store that are not answered.
+    pub(super) asked: usize,
 }
 
 /// Where a subscription begins (`x-stream-offset`; contract, section 3).
@@ -124,6 +133,7 @@ impl Subscriptions {
             board: Vec::new(),
             posts: Vec::new(),
             turn: 0,
+            asked: 0,
         }
     }
 
@@ -242,18 +252,17 @@ impl Subscriptions {
             Offset::Last => end.saturating_sub(1).max(1),
             Offset::Seq(seq) => seq.max(1),
         };
-        let waiting = if let Offset::Time(time) = offset {
-            let answer = self.reply_to(subscription, Found::Place);
-            self.chat.log.seq_at(&room, time, answer);
-            true
-        } else {
-            false
+        let from = match offset {
+            Offset::Time(time) => Some(time),
+            _ => None,
         };
         self.rooms.push(Cursor {
             subscription,
             room,
             next,
-            waiting,
+            from,
+            waiting: false,
+            is_deferred: false,
             page: None,
         });
     }
@@ -349,8 +358,13 @@ impl Subscriptions {
         }
     }
 
-    /// Takes what the store answered. A busy store is asked again at the next [`Self::fill`].
+    /// Takes what the store answered; who waits for that asks at the next [`Self::fill`].
     pub(super) fn take_page(&mut self, page: Page) -> Result<(), StoreError> {
+        self.asked -= 1;
+        if let Some(next) = self.rooms.iter_mut().find(|cursor| cursor.is_deferred) {
+            next.is_deferred = false;
+            next.waiting = false;
+        }
         let cursor = self
             .rooms
             .iter_mut()
@@ -439,6 +453,9 @@ impl Subscriptions {
             }
             // A page may have been cut short before the place that was asked for: go on at once.
         }
+        if cursor.from.is_some() {
+            return self.ask();
+        }
         match cursor.room.read(cursor.next, TURN_BYTES) {
             Read::Nothing => {}
             Read::Batches(batches) => {
@@ -446,13 +463,25 @@ impl Subscriptions {
                     deliver(cursor, &batch, session, transport, now, bytes_max);
                 }
             }
-            Read::Behind => {
-                cursor.waiting = true;
-                let (subscription, next) = (cursor.subscription, cursor.next);
-                let room = Arc::clone(&cursor.room);
-                let answer = self.reply_to(subscription, Found::Entries);
-                self.chat.log.page(&room, next, answer);
-            }
+            Read::Behind => self.ask(),
+        }
+    }
+
+    /// Asks the store for what the cursor whose turn it is needs, as soon as it may.
+    fn ask(&mut self) {
+        let cursor = &mut self.rooms[self.turn];
+        cursor.waiting = true;
+        if self.asked >= ASKED_MAX {
+            cursor.is_deferred = true;
+            return;
+        }
+        self.asked += 1;
+        let (subscription, next) = (cursor.subscription, cursor.next);
+        let (room, from) = (Arc::clone(&cursor.room), cursor.from.take());
+        let log = &self.chat.log;
+        match from {
+            Some(time) => log.seq_at(&room, time, self.reply_to(subscription, Found::Place)),
+            None => log.page(&room, next, self.reply_to(subscription, Found::Entries)),
         }
     }
 

@@ -295,6 +295,66 @@ async fn a_lost_peer_whose_message_waits_for_its_turn_is_not_polled_again_and_ag
     assert_eq!(bench.room.end(), 4);
 }
 
+#[tokio::test]
+async fn what_a_connection_waits_for_is_bounded() {
+    let mut bench = Bench::new(0).await;
+    let log = Arc::clone(&bench.connection.chat.log);
+    bench.send(&bench.talk(0));
+    bench
+        .poll_until(|bench, _| bench.frames("RECEIPT") == 1)
+        .await;
+    // All threads of the log are held.
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(held));
+    let wait = || {
+        let held = Arc::clone(&held);
+        move || assert!(lock(&held).recv().is_err())
+    };
+    for _ in 0..2 {
+        let wait = wait();
+        let range = crate::log::Range {
+            before: None,
+            after: None,
+            limit: 1,
+        };
+        log.history(&bench.room, range, crate::log::Answer::new(move |_| wait()));
+    }
+    log.create_room(RoomName::parse("held").unwrap(), {
+        let wait = wait();
+        crate::log::Answer::new(move |_| wait())
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    let destination = format!("/topic/chat/room/{}", bench.room.id);
+    for id in 0..1_000 {
+        if id > 0 {
+            bench.send(&format!("UNSUBSCRIBE\nid:{}\n\n\0", id - 1));
+        }
+        let offset = ["first", "timestamp=0"][id % 2];
+        bench.send(&format!(
+            "SUBSCRIBE\nid:{id}\ndestination:{destination}\nx-stream-offset:{offset}\n\n\0"
+        ));
+        assert!(bench.poll().is_pending());
+        assert!(bench.connection.subscriptions.asked <= cursor::ASKED_MAX);
+    }
+    assert_eq!(bench.connection.subscriptions.asked, cursor::ASKED_MAX);
+
+    let talk = bench.talk(1).replace("receipt:1\n", "");
+    bench.send(&talk.repeat(UNANSWERED_MAX + 1_000));
+    while bench.poll().is_pending() && bench.takes_wake() {}
+    assert_eq!(bench.connection.unanswered, UNANSWERED_MAX);
+    assert!(!bench.connection.is_reading());
+
+    drop(hold);
+    // What waited goes on: the last subscription shows everything.
+    let all = UNANSWERED_MAX + 1_001;
+    bench
+        .poll_until(|bench, _| bench.frames("MESSAGE") == all)
+        .await;
+    assert_eq!(bench.connection.subscriptions.asked, 0);
+    assert_eq!(bench.connection.unanswered, 0);
+}
+
 /// Panics at its first payload, or waits for ever.
 struct Fault {
     panics: bool,

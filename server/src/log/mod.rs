@@ -19,6 +19,7 @@ pub(crate) mod sqlite;
 pub(crate) mod tail;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use shared::chat::{ChatMessage, ChatRoom, MessageId, NewMessage, RoomId, RoomName};
@@ -185,6 +186,10 @@ pub(crate) trait Log: Send + Sync {
 
     /// Attempts to write, so that [`Log::is_healthy`] comes to know.
     fn probe(&self);
+
+    /// Lets go of what is kept for readers who have come by now, and of the memory that a load has
+    /// left. To be called every few seconds.
+    fn tidy(&self, now: Instant);
 
     /// Commits what waits, then stops. Later appends get [`Outcome::Failed`].
     fn stop(&self);

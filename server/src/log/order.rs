@@ -28,6 +28,9 @@ const QUEUE_BYTES_MAX: usize = 16 << 20;
 /// The most commands that one transaction takes: bounds how long the first waits for the last.
 const BATCH_MAX: usize = 4_096;
 
+/// For so many commands memory is kept when nothing waits.
+const QUIET_COMMANDS: usize = 64;
+
 /// Commits begin at least so far apart: what comes closer together shares one. Who is alone waits
 /// for nothing, and under load batches are larger, which is cheaper for everybody.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
@@ -55,8 +58,8 @@ struct QueueState {
     commands: Vec<Command>,
     records: usize,
     bytes: usize,
-    /// Who found it full.
-    waiting: Vec<Arc<Signal>>,
+    /// The sessions that found it full, each once however often it tries.
+    waiting: HashMap<SessionNumber, Arc<Signal>>,
     stopping: bool,
 }
 
@@ -75,7 +78,8 @@ impl Queue {
             return Ok(());
         }
         if state.records >= QUEUE_RECORDS_MAX || state.bytes >= QUEUE_BYTES_MAX {
-            state.waiting.push(Arc::clone(wake));
+            let session = record.origin.session;
+            state.waiting.insert(session, Arc::clone(wake));
             return Err(Full(record, done));
         }
         state.records += 1;
@@ -112,6 +116,14 @@ impl Queue {
         }
     }
 
+    /// Lets go of the memory that a load has left.
+    pub(super) fn tidy(&self) {
+        let mut state = lock(&self.state);
+        if state.commands.is_empty() {
+            state.commands.shrink_to(QUIET_COMMANDS);
+        }
+    }
+
     /// Takes no more; what waits is still committed.
     pub(super) fn stop(&self) {
         lock(&self.state).stopping = true;
@@ -130,7 +142,7 @@ impl Queue {
             };
             std::mem::replace(&mut *state, stopped)
         };
-        waiting.iter().for_each(|signal| signal.wake());
+        waiting.values().for_each(|signal| signal.wake());
         drop(commands);
     }
 
@@ -138,6 +150,9 @@ impl Queue {
     /// and is empty.
     fn take(&self, batch: &mut Vec<Command>) -> bool {
         let mut state = lock(&self.state);
+        if state.commands.is_empty() {
+            batch.shrink_to(QUIET_COMMANDS);
+        }
         while state.commands.is_empty() {
             if state.stopping {
                 return false;
@@ -157,9 +172,7 @@ impl Queue {
         }
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        for signal in waiting {
-            signal.wake();
-        }
+        waiting.values().for_each(|signal| signal.wake());
         true
     }
 }
@@ -470,4 +483,42 @@ fn attempt<T>(
         return None;
     }
     step().map_err(|error| *result = Err(error)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_it_full_waits_once_however_often_it_tries() {
+        let queue = Queue::default();
+        let record = |session| Record {
+            origin: super::super::Origin {
+                session,
+                guest: None,
+            },
+            messages: Vec::new(),
+        };
+        let signals: [Arc<Signal>; 2] = Default::default();
+        let nobody = || Done::new(|_| {});
+        for _ in 0..QUEUE_RECORDS_MAX {
+            assert!(queue.append(record(0), nobody(), &signals[0]).is_ok());
+        }
+        for _ in 0..1_000 {
+            for (session, signal) in signals.iter().enumerate() {
+                let full = queue.append(record(session as u64), nobody(), signal);
+                assert!(full.is_err());
+            }
+        }
+        assert_eq!(lock(&queue.state).waiting.len(), signals.len());
+        let mut batch = Vec::new();
+        while !lock(&queue.state).commands.is_empty() {
+            batch.clear();
+            assert!(queue.take(&mut batch));
+        }
+        assert!(signals.iter().all(|signal| signal.is_ready()));
+        assert_eq!(lock(&queue.state).waiting.capacity(), 0);
+        queue.tidy();
+        assert!(lock(&queue.state).commands.capacity() <= QUIET_COMMANDS);
+    }
 }

@@ -1,12 +1,13 @@
 //! Reading the store: few connections, a bounded queue, short transactions, shared pages.
 //!
-//! What cursors ask for is bounded by the cursors: each waits for one answer at most. What HTTP
-//! asks for is bounded by [`HISTORY_JOBS_MAX`].
+//! What cursors ask for comes first, and is bounded where they live: a connection waits for so many
+//! answers at most. What HTTP asks for is bounded here, by [`HISTORY_JOBS_MAX`].
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use shared::chat::ChatMessage;
@@ -20,8 +21,14 @@ use super::{Answer, Batch, Range, Room, StoreError};
 /// share them; one that was cut short goes on where it ended.
 const PAGE_ENTRIES: u64 = 128;
 
-/// The most reads that wait when another one of HTTP's comes: past it [`StoreError::Busy`].
-const HISTORY_JOBS_MAX: usize = 8_192;
+/// The most reads of HTTP's that wait: past it [`StoreError::Busy`].
+const HISTORY_JOBS_MAX: usize = 1_024;
+
+/// After so many reads of cursors in a row one of HTTP's has its turn.
+const CURSOR_JOBS_IN_ROW: usize = 8;
+
+/// How long a page is kept for the next who asks.
+const PAGE_AGE: Duration = Duration::from_secs(30);
 
 /// The most bytes of whole pages kept for the next who asks.
 const CACHE_BYTES_MAX: usize = 16 << 20;
@@ -44,8 +51,32 @@ struct Shared {
 
 #[derive(Default)]
 struct Jobs {
-    queue: VecDeque<Job>,
+    cursors: VecDeque<Job>,
+    histories: VecDeque<Job>,
+    /// Reads of cursors that were taken since one of HTTP's was.
+    in_row: usize,
     stopping: bool,
+}
+
+impl Jobs {
+    fn take(&mut self) -> Option<Job> {
+        if self.cursors.is_empty() || self.in_row >= CURSOR_JOBS_IN_ROW {
+            self.in_row = 0;
+            if let Some(job) = self.histories.pop_front() {
+                return Some(job);
+            }
+        }
+        let job = self.cursors.pop_front()?;
+        self.in_row += 1;
+        Some(job)
+    }
+}
+
+/// Who asks for a read.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Asker {
+    Cursor,
+    Http,
 }
 
 /// The first entry of an aligned page of a room.
@@ -55,7 +86,7 @@ type PageKey = (i64, u64);
 struct Pages {
     /// Whole pages, which never change.
     cache: HashMap<PageKey, Arc<Batch>>,
-    oldest_first: VecDeque<PageKey>,
+    oldest_first: VecDeque<(PageKey, Instant)>,
     bytes: usize,
     /// Who waits for a page that is being read.
     wanted: HashMap<PageKey, Vec<PageDone>>,
@@ -79,6 +110,20 @@ impl Readers {
         }
     }
 
+    /// Lets go of the memory that a load has left.
+    pub(super) fn tidy(&self, now: Instant) {
+        lock(&self.shared.pages).forget(now);
+        let mut jobs = lock(&self.shared.jobs);
+        let Jobs {
+            cursors, histories, ..
+        } = &mut *jobs;
+        for queue in [cursors, histories] {
+            if queue.is_empty() {
+                queue.shrink_to_fit();
+            }
+        }
+    }
+
     /// Answers what waits, then stops.
     pub(super) fn stop(&self) {
         lock(&self.shared.jobs).stopping = true;
@@ -96,11 +141,8 @@ impl Readers {
         range: Range,
         done: Answer<Result<Vec<ChatMessage>, StoreError>>,
     ) {
-        if lock(&self.shared.jobs).queue.len() >= HISTORY_JOBS_MAX {
-            return done.tell(Err(StoreError::Busy));
-        }
         let room = Arc::clone(room);
-        self.ask(done, move |connection| {
+        self.ask(Asker::Http, done, move |connection| {
             read_history(connection, &room, range)
         });
     }
@@ -112,7 +154,7 @@ impl Readers {
         done: Answer<Result<u64, StoreError>>,
     ) {
         let room = Arc::clone(room);
-        self.ask(done, move |connection| {
+        self.ask(Asker::Cursor, done, move |connection| {
             read_seq_at(connection, &room, millis(time))
         });
     }
@@ -143,13 +185,14 @@ impl Readers {
         let room = Arc::clone(room);
         let shared = Arc::clone(&self.shared);
         let answer = move |page| shared.answer_page(key, page);
-        self.ask(Answer::new(answer), move |connection| {
+        self.ask(Asker::Cursor, Answer::new(answer), move |connection| {
             read_page(connection, &room, first)
         });
     }
 
     fn ask<T: Send + 'static>(
         &self,
+        asker: Asker,
         done: Answer<Result<T, StoreError>>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) {
@@ -158,7 +201,15 @@ impl Readers {
             drop(jobs);
             return done.tell(Err(StoreError::Unavailable));
         }
-        jobs.queue.push_back(Box::new(move |connection, health| {
+        if asker == Asker::Http && jobs.histories.len() >= HISTORY_JOBS_MAX {
+            drop(jobs);
+            return done.tell(Err(StoreError::Busy));
+        }
+        let queue = match asker {
+            Asker::Cursor => &mut jobs.cursors,
+            Asker::Http => &mut jobs.histories,
+        };
+        queue.push_back(Box::new(move |connection, health| {
             let _watch = health.watch();
             let answer = read(connection);
             health.note_read(&answer);
@@ -174,7 +225,7 @@ impl Shared {
         loop {
             let mut jobs = lock(&self.jobs);
             let job = loop {
-                if let Some(job) = jobs.queue.pop_front() {
+                if let Some(job) = jobs.take() {
                     break job;
                 }
                 if jobs.stopping {
@@ -216,12 +267,27 @@ impl Pages {
     fn keep(&mut self, key: PageKey, page: Arc<Batch>) {
         self.bytes += page.len();
         if self.cache.insert(key, page).is_none() {
-            self.oldest_first.push_back(key);
+            self.oldest_first.push_back((key, Instant::now()));
         }
-        while self.bytes > CACHE_BYTES_MAX {
-            let Some(oldest) = self.oldest_first.pop_front() else {
-                break;
-            };
+        while self.bytes > CACHE_BYTES_MAX && !self.oldest_first.is_empty() {
+            self.drop_oldest();
+        }
+    }
+
+    /// Lets go of the pages that have been kept for long.
+    fn forget(&mut self, now: Instant) {
+        let is_old = |(_, at): &(_, Instant)| now.saturating_duration_since(*at) > PAGE_AGE;
+        while self.oldest_first.front().is_some_and(is_old) {
+            self.drop_oldest();
+        }
+        if self.cache.is_empty() {
+            self.cache.shrink_to_fit();
+            self.oldest_first.shrink_to_fit();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((oldest, _)) = self.oldest_first.pop_front() {
             self.bytes -= self.cache.remove(&oldest).map_or(0, |page| page.len());
         }
     }
@@ -330,4 +396,85 @@ fn first_where(
         }
     }
     Ok(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// Readers with one thread, which waits until what is given back is dropped.
+    fn held_readers() -> (Readers, std::sync::mpsc::Sender<()>) {
+        let connection = Connection::open_in_memory().unwrap();
+        let readers = Readers::start(vec![connection], Arc::default());
+        let (hold, held) = channel::<()>();
+        let (begin, begun) = channel();
+        readers.ask(Asker::Cursor, Answer::new(|_| {}), move |_| {
+            begin.send(()).unwrap();
+            assert!(held.recv().is_err());
+            Ok(())
+        });
+        begun.recv().unwrap();
+        (readers, hold)
+    }
+
+    #[test]
+    fn cursors_come_first_and_http_has_its_turns() {
+        let (readers, hold) = held_readers();
+        let (sender, order) = channel();
+        for (asker, name) in [(Asker::Http, 'h'), (Asker::Cursor, 'c')] {
+            for _ in 0..20 {
+                let sender = sender.clone();
+                let done = Answer::new(move |_| sender.send(name).unwrap());
+                readers.ask(asker, done, |_| Ok(()));
+            }
+        }
+        drop((hold, sender));
+        let order: String = order.iter().collect();
+        // The read that held the thread was the first of its row.
+        let expected = "ccccccch".to_owned() + "cccccccch" + "ccccc" + &"h".repeat(18);
+        assert_eq!(order, expected);
+        readers.stop();
+    }
+
+    #[test]
+    fn what_http_asks_for_is_bounded_and_cursors_are_not_refused() {
+        let (readers, hold) = held_readers();
+        let (sender, told) = channel();
+        let ask = |asker| {
+            let sender = sender.clone();
+            let done = Answer::new(move |answer: Result<(), _>| sender.send(answer).unwrap());
+            readers.ask(asker, done, |_| Ok(()));
+        };
+        (0..HISTORY_JOBS_MAX).for_each(|_| ask(Asker::Http));
+        assert!(told.try_recv().is_err());
+        ask(Asker::Http);
+        assert!(matches!(told.try_recv(), Ok(Err(StoreError::Busy))));
+        ask(Asker::Cursor);
+        assert!(told.try_recv().is_err());
+        drop(hold);
+        for _ in 0..=HISTORY_JOBS_MAX {
+            assert!(told.recv().unwrap().is_ok());
+        }
+        readers.tidy(Instant::now());
+        assert_eq!(lock(&readers.shared.jobs).histories.capacity(), 0);
+        readers.stop();
+    }
+
+    #[test]
+    fn pages_are_bounded_and_let_go() {
+        let mut pages = Pages::default();
+        for first in 0..2_000 {
+            let mut page = Batch::new(first);
+            page.push(|out| out.resize(16 << 10, b'x'));
+            pages.keep((1, first), Arc::new(page));
+            assert!(pages.bytes <= CACHE_BYTES_MAX);
+        }
+        assert!(pages.bytes > CACHE_BYTES_MAX / 2);
+        pages.forget(Instant::now());
+        assert!(pages.bytes > 0);
+        pages.forget(Instant::now() + 2 * PAGE_AGE);
+        assert_eq!((pages.bytes, pages.cache.capacity()), (0, 0));
+    }
 }

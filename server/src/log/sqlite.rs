@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use shared::chat::{ChatMessage, RoomId, RoomName};
@@ -25,12 +26,15 @@ use super::clock::{Clock, ReadClock};
 use super::names::Names;
 use super::order::{Command, Orderer, Queue, Rooms};
 use super::pages::Readers;
-use super::tail::lock;
+use super::tail::{RingBudget, lock};
 use super::{
     Answer, Batch, Done, Full, Log, Observer, Range, Record, Room, SessionNumber, Signal,
     StoreError,
 };
 use crate::data_dir;
+
+/// How long a room keeps its newest entries in memory: who has not read them by then reads the disk.
+const RING_AGE: Duration = Duration::from_secs(10);
 
 /// Connections, and threads, that read.
 const READERS: usize = 2;
@@ -135,6 +139,7 @@ pub(crate) struct Sqlite {
     rooms: Arc<RwLock<Rooms>>,
     readers: Readers,
     health: Arc<Health>,
+    budget: Arc<RingBudget>,
     orderer: Mutex<Option<JoinHandle<()>>>,
     /// Held for as long as the log is open; the operating system frees it when the process dies.
     _lock: File,
@@ -178,7 +183,7 @@ impl Sqlite {
         let mut clock = Clock::new(clock, newest);
         // Warns at once where the newest entry is ahead.
         clock.now();
-        let budget = Arc::default();
+        let budget = Arc::<RingBudget>::default();
         let rooms = Arc::new(RwLock::new(rooms_of(rooms, &budget)));
         let queue = Arc::new(Queue::default());
         let health = Arc::new(Health::default());
@@ -187,7 +192,7 @@ impl Sqlite {
             queue: Arc::clone(&queue),
             writer: Writer { connection },
             rooms: Arc::clone(&rooms),
-            budget,
+            budget: Arc::clone(&budget),
             observer,
             health: Arc::clone(&health),
             names: Names::default(),
@@ -206,6 +211,7 @@ impl Sqlite {
             rooms,
             readers: Readers::start(readers, Arc::clone(&health)),
             health,
+            budget,
             orderer: Mutex::new(Some(thread)),
             _lock: lock,
         })
@@ -261,6 +267,18 @@ impl Log for Sqlite {
 
     fn probe(&self) {
         self.queue.probe();
+    }
+
+    fn tidy(&self, now: Instant) {
+        self.queue.tidy();
+        self.readers.tidy(now);
+        if !self.budget.is_empty()
+            && let Some(before) = now.checked_sub(RING_AGE)
+        {
+            for room in &read_lock(&self.rooms).in_order {
+                room.forget(before);
+            }
+        }
     }
 
     fn stop(&self) {

@@ -5,16 +5,17 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use shared::chat::{RoomId, RoomName};
 use time::OffsetDateTime;
 
-/// The most bytes that one room's ring holds. A reader that is further behind reads the store.
-const RING_BYTES_MAX: usize = 1 << 20;
+/// The most that one room's ring weighs. A reader that is further behind reads the store.
+const RING_BYTES_MAX: usize = 2 << 20;
 
-/// The most bytes that all rings hold together. Past it a ring keeps its newest batch alone.
+/// The most that all rings weigh together. Past it a ring keeps its newest batch alone.
 const RINGS_BYTES_MAX: usize = 64 << 20;
 
 /// Wakes one connection, whatever has become ready for it. To wake one that is awake costs one
@@ -73,6 +74,7 @@ const FORMS_MAX: usize = 4;
 pub(crate) struct Batch {
     /// The `seq` of the first entry.
     first: u64,
+    made_at: Option<Instant>,
     /// Where each entry ends in `bytes`.
     ends: Vec<u32>,
     bytes: Vec<u8>,
@@ -96,6 +98,7 @@ impl Batch {
     pub(crate) fn new(first: u64) -> Self {
         Batch {
             first,
+            made_at: Some(Instant::now()),
             ..Batch::default()
         }
     }
@@ -178,8 +181,15 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// Lets go of what was allocated for entries that did not come.
+    fn seal(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
+    /// What it takes of memory, with one form of it.
     fn weight(&self) -> usize {
-        self.bytes.len() + 4 * self.ends.len()
+        size_of::<Self>() + 2 * (self.bytes.capacity() + 4 * self.ends.capacity())
     }
 }
 
@@ -203,9 +213,16 @@ pub(crate) struct Figures {
     pub(crate) last_message_at: Option<OffsetDateTime>,
 }
 
-/// The bytes in all rings of one log.
+/// The weight of all rings of one log.
 #[derive(Debug, Default)]
 pub(crate) struct RingBudget(AtomicUsize);
+
+impl RingBudget {
+    /// Whether no room keeps anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
 
 /// A room: what it is, its tail, and who follows it.
 #[derive(Debug)]
@@ -311,7 +328,8 @@ impl Room {
         {
             let mut ring = lock(&self.ring);
             if followed {
-                for batch in batches {
+                for mut batch in batches {
+                    batch.seal();
                     self.keep(&mut ring, Arc::new(batch));
                 }
             } else {
@@ -339,11 +357,27 @@ impl Room {
 
     fn drop_oldest(&self, ring: &mut Ring, bytes_max: usize) {
         while ring.bytes > bytes_max {
-            let Some(batch) = ring.batches.pop_front() else {
-                break;
-            };
+            self.drop_first(ring);
+        }
+    }
+
+    fn drop_first(&self, ring: &mut Ring) {
+        if let Some(batch) = ring.batches.pop_front() {
             ring.bytes -= batch.weight();
             self.budget.0.fetch_sub(batch.weight(), Ordering::Relaxed);
+        }
+    }
+
+    /// Lets go of the entries that were published before this: who has not read them by now reads the
+    /// store.
+    pub(crate) fn forget(&self, before: Instant) {
+        let mut ring = lock(&self.ring);
+        let is_old = |batch: &Arc<Batch>| batch.made_at.is_none_or(|at| at < before);
+        while ring.batches.front().is_some_and(is_old) {
+            self.drop_first(&mut ring);
+        }
+        if ring.batches.is_empty() {
+            ring.batches.shrink_to_fit();
         }
     }
 
@@ -534,6 +568,24 @@ mod tests {
         assert!(matches!(room.read(1, 100), Read::Behind));
         assert!(matches!(room.read(1100, 100), Read::Batches(_)));
         assert!(lock(&room.ring).bytes <= RING_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_quiet_room_lets_its_ring_go() {
+        let room = room(1);
+        room.follow(&Arc::default());
+        publish(&room, &[b"one"]);
+        let between = Instant::now();
+        publish(&room, &[b"two"]);
+        room.forget(between);
+        assert!(matches!(room.read(1, 100), Read::Behind));
+        assert!(matches!(room.read(2, 100), Read::Batches(_)));
+        room.forget(Instant::now());
+        assert!(matches!(room.read(2, 100), Read::Behind));
+        assert!(room.budget.is_empty());
+        assert_eq!(lock(&room.ring).batches.capacity(), 0);
+        publish(&room, &[b"three"]);
+        assert!(matches!(room.read(3, 100), Read::Batches(_)));
     }
 
     #[test]
