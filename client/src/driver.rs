@@ -20,6 +20,10 @@ const TRANSPORT_KEY: &str = "transport";
 const STREAM: &str = "stream";
 const POLLING: &str = "polling";
 
+/// The header by which the server tells who one is to a browser that keeps no cookies, and the key
+/// under which it is kept where there is storage.
+const GUEST: &str = "x-guest";
+
 /// What the connection brings.
 pub(crate) enum News {
     /// There is a connection, or another one: nothing is subscribed on it.
@@ -53,6 +57,9 @@ pub(crate) struct Driver {
     timer: Option<TimeoutHandle>,
     /// What this tab begins with the next time.
     remembered: Transport,
+    /// Who one is, as the server has told it: shown at each CONNECT. A cookie counts more, and then it
+    /// tells nothing.
+    guest: Option<String>,
 }
 
 impl Driver {
@@ -71,6 +78,7 @@ impl Driver {
             on_timer,
             timer: None,
             remembered,
+            guest: browser::remembered(GUEST),
         }
     }
 
@@ -105,6 +113,7 @@ impl Driver {
         if is_poll && let Some(stream) = self.waiting.take() {
             self.open(stream, Transport::Stream, now);
         }
+        let guest = self.guest.clone();
         let Some(socket) = self.socket(link) else {
             return;
         };
@@ -113,8 +122,10 @@ impl Driver {
             Heard::Open => {
                 // A session that was not asked for too long, as timers were held back, opens anew, and
                 // goes on like a connection that was gone over to.
+                let guest = guest.map(|guest| (GUEST.to_owned(), guest));
                 let config = Config {
                     host: host(),
+                    headers: guest.into_iter().collect(),
                     ..Config::default()
                 };
                 socket.client = Some(Client::new(config, now));
@@ -192,7 +203,13 @@ impl Driver {
             if let Some(client) = &mut socket.client {
                 if let Some(event) = client.poll_event() {
                     let input = match &event {
-                        Event::Connected { .. } => Some(Input::Connected(link)),
+                        Event::Connected { headers, .. } => {
+                            if let Some(guest) = headers.get(GUEST) {
+                                browser::remember(GUEST, guest);
+                                self.guest = Some(guest.to_owned());
+                            }
+                            Some(Input::Connected(link))
+                        }
                         Event::Alive => Some(Input::Alive(link)),
                         // Nothing follows.
                         Event::Error { .. } | Event::Closed { .. } => Some(Input::Lost(link)),
