@@ -63,7 +63,24 @@ pub use ssr::shell;
 #[cfg(feature = "hydrate")]
 #[wasm_bindgen::prelude::wasm_bindgen]
 pub fn hydrate() {
+    use leptos::{
+        prelude::{IntoView as _, Owner, RenderHtml as _, document},
+        tachys::{hydration::Cursor, view::PositionState},
+    };
+
     life::watch();
-    leptos::mount::hydrate_body(App);
+    // As `leptos::mount::hydrate_body`, but without what that brings for resources and error boundaries,
+    // which there are none of here: 3 KB of a first visit. A second start finds the executor there.
+    let _ = any_spawner::Executor::init_wasm_bindgen();
+    let Some(body) = document().body() else {
+        return;
+    };
+    let owner = Owner::new();
+    let mounted = owner.with(|| {
+        let view = App().into_view();
+        view.hydrate::<true>(&Cursor::new(body.into()), &PositionState::default())
+    });
+    // The page's life is the program's.
+    std::mem::forget((owner, mounted));
     life::begin();
 }

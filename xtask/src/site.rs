@@ -1,13 +1,14 @@
 //! The web client's package: wasm, script and style, each also as brotli and gzip, in a folder
 //! named after their contents.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
-use wasm_bindgen_cli_support::Bindgen;
+use wasm_bindgen_cli_support::{Bindgen, Output};
 
 use crate::browser::Shrinkers;
 use crate::run::{Step, root, say, target_dir};
@@ -18,6 +19,10 @@ const NAME: &str = "sarangbang";
 
 /// What starts the client in the browser.
 const START: &str = "client/src/start.js";
+
+/// How the names of classes begin that a dependency of Leptos exports (wasm-streams) and nobody uses:
+/// not exported, they and all that they need leave the module, a tenth of it.
+const UNUSED_CLASSES: &str = "IntoUnderlying";
 
 /// What wasm-opt may use: what browsers have had for years.
 const WASM_OPT: [&str; 8] = [
@@ -53,6 +58,7 @@ pub(crate) fn build() -> Result<PathBuf> {
         style.as_bytes(),
         shrunk,
         options.as_bytes(),
+        include_bytes!("site.rs"),
     ]);
     let site = target_dir().join("site");
     let made_from = site.join("made-from");
@@ -87,20 +93,89 @@ pub(crate) fn build() -> Result<PathBuf> {
 /// Makes the script that starts the client, the bindings that it loads, and their module.
 fn bind(module: Vec<u8>, start: &[u8], work: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let out = work.join("bindings");
-    Bindgen::new()
+    let mut output = Bindgen::new()
         .input_bytes(NAME, module)
         .web(true)?
         .typescript(false)
         .omit_default_module_path(true)
         .remove_name_section(true)
         .remove_producers_section(true)
-        .generate(&out)
+        .generate_output()
         .context(
             "the bindings could not be made: is the library of the same version as the crate?",
         )?;
+    drop_unused(&mut output);
+    let short = shorten(&mut output);
+    output.emit(&out)?;
     let mut files = vec![("start.js".to_owned(), start.to_vec())];
     collect(&out, "", &mut files)?;
+    let script = format!("{NAME}.js");
+    for (_, bytes) in files.iter_mut().filter(|(name, _)| *name == script) {
+        let text = String::from_utf8(std::mem::take(bytes))?;
+        *bytes = renamed(&without_unused(&text), &short).into_bytes();
+    }
     Ok(files)
+}
+
+/// Takes the unused classes out of what the module exports.
+fn drop_unused(output: &mut Output) {
+    let name = UNUSED_CLASSES.to_lowercase();
+    let exports = output.wasm().exports.iter();
+    let unused: Vec<_> = exports
+        .filter(|export| export.name.contains(&name))
+        .map(|export| export.id())
+        .collect();
+    for id in unused {
+        output.wasm_mut().exports.delete(id);
+    }
+}
+
+/// Takes the unused classes out of the bindings. A statement of theirs begins at the beginning of a line
+/// and goes on in lines that are indented or close what was opened.
+fn without_unused(script: &str) -> String {
+    let mut is_unused = false;
+    let mut rest = String::with_capacity(script.len());
+    for line in script.split_inclusive('\n') {
+        if !line.starts_with([' ', '}', ')', '\n']) {
+            is_unused = line.contains(UNUSED_CLASSES);
+        }
+        if !is_unused {
+            rest.push_str(line);
+        }
+    }
+    rest
+}
+
+/// Gives short names to what goes between module and bindings: each of wasm-bindgen's has a hash, which
+/// nothing compresses.
+fn shorten(output: &mut Output) -> HashMap<String, String> {
+    let mut short = HashMap::new();
+    let module = output.wasm_mut();
+    let imports = module.imports.iter_mut().map(|import| &mut import.name);
+    let exports = module.exports.iter_mut().map(|export| &mut export.name);
+    for name in imports.chain(exports) {
+        if name.starts_with("__wb") || name.starts_with("wasm_bindgen__") {
+            let number = short.len();
+            let short = short.entry(std::mem::take(name));
+            name.clone_from(short.or_insert_with(|| format!("_{number}")));
+        }
+    }
+    short
+}
+
+/// The script with other names for these of its identifiers.
+fn renamed(script: &str, names: &HashMap<String, String>) -> String {
+    let is_outside = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '$';
+    let words = script.split_inclusive(is_outside);
+    words
+        .map(|word| {
+            let (name, end) = match word.char_indices().next_back() {
+                Some((at, c)) if is_outside(c) => word.split_at(at),
+                _ => (word, ""),
+            };
+            [names.get(name).map_or(name, String::as_str), end].concat()
+        })
+        .collect()
 }
 
 fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, Vec<u8>)>) -> Result<()> {

@@ -116,7 +116,7 @@ pub(crate) fn install_packages(names: &[&str]) -> Result<()> {
 fn build_with_std() -> Result<PathBuf> {
     Step::cargo()
         .args(client_arguments())
-        .env("RUSTFLAGS", "")
+        .env("RUSTFLAGS", rust_flags())
         .run("mend what the compiler says above")?;
     Ok(module_in(&target_dir()))
 }
@@ -168,11 +168,22 @@ fn build_with_debian() -> Result<PathBuf> {
         .args(["-Z", "build-std=std,panic_abort"])
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTC", "/usr/bin/rustc")
-        .env("RUSTFLAGS", "")
+        .env("RUSTFLAGS", rust_flags())
         .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker()?)
         .env("CARGO_TARGET_DIR", &folder)
         .run("mend what the compiler says above")?;
     Ok(module_in(&folder))
+}
+
+/// Keeps the paths of this machine out of the module: they name no place for who downloads it.
+fn rust_flags() -> String {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let sources = home.map(|home| format!("--remap-path-prefix={}/registry/src=", home.display()));
+    // Flags are divided at spaces.
+    sources
+        .filter(|flag| !flag.contains(' '))
+        .unwrap_or_default()
 }
 
 fn client_arguments() -> [&'static str; 11] {
