@@ -137,7 +137,7 @@ struct Connection<T> {
     origin: Origin,
     mailbox: Arc<Mailbox>,
     subscriptions: Subscriptions,
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     /// What was sent to the log and is not answered.
     unanswered: usize,
     /// How many more of the peer's frames this wake-up handles.
@@ -368,10 +368,10 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
     /// Lets the session act: deadlines, events, then what it has to say.
     fn run_session(&mut self, now: Instant) {
         let stomp_now = self.stomp_now(now);
-        if self.held.is_some() {
+        if let Some(held) = self.held.take() {
             // Who is not read is not silent.
             self.session.handle_alive(stomp_now);
-            self.send_held(now);
+            self.send(*held, now);
         }
         if self
             .session
@@ -477,14 +477,14 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         match checked {
             Err(refusal) => self.refuse(ticket, refusal),
             Ok(checked) => {
-                self.held = Some(Held {
+                let held = Held {
                     ticket,
                     unpaid: checked.count(),
                     checked,
                     done: None,
                     until: None,
-                });
-                self.send_held(now);
+                };
+                self.send(held, now);
             }
         }
     }
@@ -497,11 +497,8 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         }
     }
 
-    /// Sends what is held, as soon as the rate and the log let it.
-    fn send_held(&mut self, now: Instant) {
-        let Some(mut held) = self.held.take() else {
-            return;
-        };
+    /// Sends what was checked, or holds it as long as the rate and the log do not let it.
+    fn send(&mut self, mut held: Held, now: Instant) {
         if let Some(rate) = &self.rate {
             let burst = self.hub.settings().message_burst.get();
             while held.unpaid > 0 {
@@ -514,7 +511,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                         let wait =
                             wait.wait_time_from(governor::clock::DefaultClock::default().now());
                         held.until = Some(now + wait);
-                        self.held = Some(held);
+                        self.held = Some(Box::new(held));
                         return;
                     }
                     // A part is never larger than the burst.
@@ -542,12 +539,12 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             Ok(()) => self.unanswered += 1,
             Err(back) => {
                 let (checked, done) = *back;
-                self.held = Some(Held {
+                self.held = Some(Box::new(Held {
                     checked,
                     done: Some(done),
                     unpaid: 0,
                     ..held
-                });
+                }));
             }
         }
     }
