@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::checkpoint::Checkpoints;
 use super::clock::Clock;
 use super::names::{Admission, Names};
-use super::sqlite::{Health, Stored, Writer};
+use super::sqlite::{Health, Stored, Writer, wait};
 use super::tail::{BATCH_BYTES_MAX, Figures, lock};
 use super::{
     Answer, Batch, Done, Full, Observer, Outcome, Reason, Record, Room, SessionNumber, Signal,
@@ -116,14 +116,6 @@ impl Queue {
         }
     }
 
-    /// Lets go of the memory that a load has left.
-    pub(super) fn tidy(&self) {
-        let mut state = lock(&self.state);
-        if state.commands.is_empty() {
-            state.commands.shrink_to(QUIET_COMMANDS);
-        }
-    }
-
     /// Takes no more; what waits is still committed.
     pub(super) fn stop(&self) {
         lock(&self.state).stopping = true;
@@ -147,20 +139,26 @@ impl Queue {
     }
 
     /// Waits for commands and takes up to [`BATCH_MAX`] into `batch`; false when it has stopped
-    /// and is empty.
-    fn take(&self, batch: &mut Vec<Command>) -> bool {
+    /// and is empty. When none come for a while, `rest` is called once.
+    fn take(&self, batch: &mut Vec<Command>, rest: impl FnOnce()) -> bool {
         let mut state = lock(&self.state);
-        if state.commands.is_empty() {
-            batch.shrink_to(QUIET_COMMANDS);
-        }
+        let mut rest = Some(rest);
         while state.commands.is_empty() {
             if state.stopping {
                 return false;
             }
-            state = self
-                .filled
-                .wait(state)
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let is_quiet;
+            (state, is_quiet) = wait(&self.filled, state, rest.is_some());
+            if is_quiet
+                && state.commands.is_empty()
+                && let Some(rest) = rest.take()
+            {
+                state.commands.shrink_to(QUIET_COMMANDS);
+                batch.shrink_to(QUIET_COMMANDS);
+                drop(state);
+                rest();
+                state = lock(&self.state);
+            }
         }
         let count = state.commands.len().min(BATCH_MAX);
         batch.extend(state.commands.drain(..count));
@@ -221,7 +219,7 @@ impl Orderer {
 
     fn order(mut self) {
         let mut batch = Vec::new();
-        while self.queue.take(&mut batch) {
+        while self.queue.take(&mut batch, || self.writer.rest()) {
             let begin = Instant::now();
             self.commit(&mut batch);
             self.checkpoints.look(&self.writer);
@@ -487,6 +485,7 @@ fn attempt<T>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::sqlite::REST_AFTER;
     use super::*;
 
     #[test]
@@ -514,11 +513,22 @@ mod tests {
         let mut batch = Vec::new();
         while !lock(&queue.state).commands.is_empty() {
             batch.clear();
-            assert!(queue.take(&mut batch));
+            assert!(queue.take(&mut batch, || {}));
         }
         assert!(signals.iter().all(|signal| signal.is_ready()));
         assert_eq!(lock(&queue.state).waiting.capacity(), 0);
-        queue.tidy();
+        // When nothing comes any more it lets go of its memory, and says so.
+        batch.clear();
+        let mut rests = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(3 * REST_AFTER / 2);
+                queue.stop();
+            });
+            assert!(!queue.take(&mut batch, || rests += 1));
+        });
+        assert_eq!(rests, 1);
+        assert!(batch.capacity() <= QUIET_COMMANDS);
         assert!(lock(&queue.state).commands.capacity() <= QUIET_COMMANDS);
     }
 }

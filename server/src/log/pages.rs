@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use shared::chat::ChatMessage;
 use time::OffsetDateTime;
 
-use super::sqlite::{Health, MESSAGE_COLUMNS, millis, read_message};
+use super::sqlite::{Health, MESSAGE_COLUMNS, millis, read_message, rest, wait};
 use super::tail::{BATCH_BYTES_MAX, lock};
 use super::{Answer, Batch, Range, Room, StoreError};
 
@@ -224,6 +224,7 @@ impl Shared {
     fn run(&self, connection: &Connection, health: &Health) {
         loop {
             let mut jobs = lock(&self.jobs);
+            let mut is_rested = false;
             let job = loop {
                 if let Some(job) = jobs.take() {
                     break job;
@@ -231,10 +232,14 @@ impl Shared {
                 if jobs.stopping {
                     return;
                 }
-                jobs = self
-                    .filled
-                    .wait(jobs)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let is_quiet;
+                (jobs, is_quiet) = wait(&self.filled, jobs, !is_rested);
+                if is_quiet {
+                    is_rested = true;
+                    drop(jobs);
+                    rest(connection);
+                    jobs = lock(&self.jobs);
+                }
             };
             drop(jobs);
             // What it asked for is answered as failed, and the next has nothing to do with it.

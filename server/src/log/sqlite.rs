@@ -9,7 +9,9 @@ mod writer;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -270,7 +272,6 @@ impl Log for Sqlite {
     }
 
     fn tidy(&self, now: Instant) {
-        self.queue.tidy();
         self.readers.tidy(now);
         if !self.budget.is_empty()
             && let Some(before) = now.checked_sub(RING_AGE)
@@ -288,6 +289,32 @@ impl Log for Sqlite {
             tracing::error!("the log's thread had failed");
         }
         self.readers.stop();
+    }
+}
+
+/// A thread of the log that has nothing to do for so long lets go of its memory.
+pub(super) const REST_AFTER: Duration = Duration::from_secs(5);
+
+/// Waits until it is notified, or where it may rest for [`REST_AFTER`]; whether that passed.
+pub(super) fn wait<'a, T>(
+    filled: &Condvar,
+    guard: MutexGuard<'a, T>,
+    may_rest: bool,
+) -> (MutexGuard<'a, T>, bool) {
+    if may_rest {
+        let waited = filled.wait_timeout(guard, REST_AFTER);
+        let (guard, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        (guard, waited.timed_out())
+    } else {
+        let guard = filled.wait(guard);
+        (guard.unwrap_or_else(PoisonError::into_inner), false)
+    }
+}
+
+/// Lets go of the pages that a connection keeps, up to 2 MiB.
+pub(super) fn rest(connection: &Connection) {
+    if let Err(error) = connection.execute_batch("PRAGMA shrink_memory") {
+        tracing::debug!(%error, "the memory of a connection to the store is kept");
     }
 }
 

@@ -31,6 +31,10 @@ impl Writer {
             .map(drop)
     }
 
+    pub(in crate::log) fn rest(&self) {
+        super::rest(&self.connection);
+    }
+
     /// Writes something in a transaction that changes nothing.
     pub(in crate::log) fn touch(&self) -> rusqlite::Result<()> {
         self.connection
