@@ -160,3 +160,26 @@ test.describe("a room's name that only the server refuses", () => {
     await expect(guest.page.locator("#roomName")).toHaveValue("이상한 이름");
   });
 });
+
+test.describe("very many rooms", () => {
+  test.use({ options: ["--room-rate", "0"] });
+
+  test("a page has fifty, a link leads to the others, and what comes is shown", async ({
+    server,
+    talker,
+  }) => {
+    for (let number = 0; number < 60; number++) {
+      await makeRoom(server, `방 ${number}`);
+    }
+    const guest = await (await talker("영희")).list();
+    await guest.is("online");
+    await expect(guest.rooms).toHaveCount(50);
+    await expect(guest.rooms.first()).toContainText("방 59");
+    await makeRoom(server, "새 방");
+    await expect(guest.rooms.first()).toContainText("새 방");
+    await expect(guest.rooms).toHaveCount(51);
+    await guest.page.getByRole("link", { name: "이전 방 보기" }).click();
+    await expect(guest.rooms.filter({ hasText: "방 0" })).toBeVisible();
+    await expect(guest.page.getByRole("link", { name: "이전 방 보기" })).toHaveCount(0);
+  });
+});
