@@ -5,6 +5,11 @@ use std::process::ExitCode;
 
 use server::{Config, LogFormat};
 
+/// Gives memory back to the system after a load; glibc's keeps most of it in its arenas.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let config = Config::read();
     start_log(config.log_format);
