@@ -72,11 +72,17 @@ impl Checkpoints {
                     self.queue.probe();
                 }
             }
-            None if self.is_large() => {
-                self.health
-                    .note_checkpoint(&writer.checkpoint_itself(false));
-                self.copying = Some(self.start());
-            }
+            None if self.is_large() => match self.start() {
+                Ok(copying) => {
+                    self.health
+                        .note_checkpoint(&writer.checkpoint_itself(false));
+                    self.copying = Some(copying);
+                }
+                // Commits go on copying.
+                Err(error) => {
+                    tracing::error!(%error, "no thread can be started to copy for commits")
+                }
+            },
             None => {}
         }
     }
@@ -85,7 +91,7 @@ impl Checkpoints {
         std::fs::metadata(&self.write_ahead_log).is_ok_and(|log| log.len() > WAL_BYTES_MAX)
     }
 
-    fn start(&self) -> Copying {
+    fn start(&self) -> std::io::Result<Copying> {
         let state = Arc::new(State::default());
         let (database, queue, health) = (
             self.database.clone(),
@@ -93,7 +99,8 @@ impl Checkpoints {
             Arc::clone(&self.health),
         );
         let of_thread = Arc::clone(&state);
-        let thread = std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().spawn(move || {
+            let _watch = health.watch();
             let copied = copy(&database, &of_thread);
             health.note_checkpoint(&copied);
             if copied.is_err() {
@@ -102,8 +109,8 @@ impl Checkpoints {
             }
             of_thread.is_done.store(true, Ordering::Release);
             queue.probe();
-        });
-        Copying { thread, state }
+        })?;
+        Ok(Copying { thread, state })
     }
 
     /// Ends the thread, if there is one, and waits for it.
