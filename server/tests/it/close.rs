@@ -155,6 +155,14 @@ async fn what_was_said_before_the_close_is_done() {
         let frames = read_all(&mut stream).await;
         assert_eq!(frames.last().unwrap(), &(8, vec![3, 232]), "{path}");
         drop(stream);
+        // Done, whether or not the answer to the close came first.
+        let stored = async {
+            while server.history(&room, "").await.len() < before + 10 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let stored = tokio::time::timeout(Duration::from_secs(20), stored).await;
+        assert!(stored.is_ok(), "{path}");
         assert_eq!(server.history(&room, "").await.len(), before + 10, "{path}");
     }
 }
