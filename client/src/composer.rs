@@ -1,5 +1,7 @@
 //! Where one writes.
 
+use std::rc::Rc;
+
 use leptos::{html, prelude::*};
 use shared::chat::{RoomId, Text};
 use wasm_bindgen::JsCast;
@@ -57,7 +59,7 @@ pub(crate) fn focus_composer() {
 
 /// The field for a message, and its button; `said` is called for each that goes out.
 #[component]
-pub(crate) fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
+pub(crate) fn Composer(room: RoomId, said: Rc<dyn Fn()>) -> impl IntoView {
     let house = House::here();
     let language = house.language;
     let input = NodeRef::<html::Textarea>::new();
@@ -79,7 +81,7 @@ pub(crate) fn Composer(room: RoomId, said: Callback<()>) -> impl IntoView {
                     wrong.set(None);
                     write(&field, "");
                     draft::keep(room, "");
-                    said.run(());
+                    said();
                 }
             },
         }

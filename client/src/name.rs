@@ -85,7 +85,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
     let language = house.language;
     let dialog = NodeRef::<html::Dialog>::new();
     let input = NodeRef::<html::Input>::new();
-    let wrong = RwSignal::new(None::<Wrong>);
+    let wrong = RwSignal::new(None::<String>);
     browser::effect(move || {
         let asking = house.asking.get();
         let (Some(dialog), Some(input)) = (dialog.get(), input.get()) else {
@@ -121,7 +121,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
                 open_rooms::rename(&sender);
             }
             Err(reason) => {
-                wrong.set(Some(reason));
+                wrong.set(Some(language.invalid_name(reason)));
                 // A focus that cannot move stays where it is.
                 let _ = input.focus();
             }
@@ -171,10 +171,7 @@ pub(crate) fn NameDialog() -> impl IntoView {
                     class="wrong"
                     role="alert"
                     hidden=live(move || wrong.get().is_none())
-                    inner_html=live_text(move || {
-                        let words = wrong.get().map(|reason| language.invalid_name(reason));
-                        words.unwrap_or_default()
-                    })
+                    inner_html=live_text(move || wrong.get().unwrap_or_default())
                 ></p>
                 <button class="button name-ok" type="submit">
                     {language.ok()}

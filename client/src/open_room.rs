@@ -25,8 +25,8 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 /// One of the open rooms.
 pub(crate) struct OpenRoom {
     pub(crate) talk: Conversation,
-    /// Raised when there is something new to show; none once the page shows another room.
-    pub(crate) changed: Option<RwSignal<u32>>,
+    /// Turned over when there is something new to show; none once the page shows another room.
+    pub(crate) changed: Option<RwSignal<bool>>,
     /// Whether the server has taken this connection's subscription, or there is none to be taken.
     pub(crate) subscribed: bool,
     pub(crate) is_gone: bool,
@@ -49,10 +49,10 @@ pub(crate) enum Request {
 }
 
 impl OpenRoom {
-    /// Starts with what was read at that time; `changed` is raised when there is something new to show.
+    /// Starts with what was read at that time; `changed` turns over when there is something new to show.
     pub(crate) fn new(
         talk: Conversation,
-        changed: Option<RwSignal<u32>>,
+        changed: Option<RwSignal<bool>>,
         read_at: Duration,
     ) -> Self {
         OpenRoom {
@@ -82,7 +82,7 @@ impl OpenRoom {
         let wait = (self.drawn_at + DRAW_EVERY).saturating_sub(now());
         if at_once || wait.is_zero() {
             self.drawn_at = now();
-            changed.try_update(|count| *count = count.wrapping_add(1));
+            changed.try_update(|changed| *changed = !*changed);
         } else if !self.is_due {
             self.is_due = true;
             let room = self.room();

@@ -42,13 +42,13 @@ const ROLL_CALL: Duration = Duration::from_millis(400);
 /// How often it is looked for what a tab that is gone has left.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Takes part in a room; `changed` is raised whenever there is something new to show.
-pub(crate) fn open(room: RoomId, messages: Vec<ChatMessage>, changed: RwSignal<u32>) {
+/// Takes part in a room; `changed` turns over whenever there is something new to show.
+pub(crate) fn open(room: RoomId, messages: Vec<ChatMessage>, changed: RwSignal<bool>) {
     with_rooms(|rooms| rooms.open(room, messages, changed));
 }
 
 /// The room is no longer shown. What was written in it is still sent.
-pub(crate) fn close(room: RoomId, changed: RwSignal<u32>) {
+pub(crate) fn close(room: RoomId, changed: RwSignal<bool>) {
     with_rooms(|rooms| {
         if let Some(open) = rooms.find(room)
             && open.changed == Some(changed)
@@ -324,7 +324,7 @@ impl OpenRooms {
         shown.all(|open| open.subscribed && open.talk.is_settled())
     }
 
-    fn open(&mut self, room: RoomId, messages: Vec<ChatMessage>, changed: RwSignal<u32>) {
+    fn open(&mut self, room: RoomId, messages: Vec<ChatMessage>, changed: RwSignal<bool>) {
         // What the server rendered is as old as the page.
         let read_at = (self.connections > 0).then(now).unwrap_or_default();
         if let Some(open) = self.find(room) {

@@ -1,6 +1,6 @@
 //! A room: its head, and its conversation above the composer.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use leptos::{html, prelude::*};
 use shared::chat::RoomId;
@@ -43,7 +43,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
         Timeline::new(messages.clone()).rows(None, |_| false, |at| Zone::Fixed(language).local(at));
     let shown = RwSignal::new(Vec::<ShownPart>::new());
     show(shown, rows);
-    let changed = RwSignal::new(0_u32);
+    let changed = RwSignal::new(false);
     let scroller = NodeRef::<html::Div>::new();
     let unseen = RwSignal::new(false);
     let is_gone = RwSignal::new(false);
@@ -189,7 +189,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
             <p class="wrong room-gone" role="alert" hidden=live(move || !is_gone.get())>
                 {language.room_gone()}
             </p>
-            <Composer room=id said=Callback::new(move |()| to_end()) />
+            <Composer room=id said=Rc::new(to_end) />
         </div>
     }
 }

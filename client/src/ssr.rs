@@ -150,7 +150,6 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                 <meta name="theme-color" media="(prefers-color-scheme: dark)" content="#1b1e23" />
                 <link rel="icon" href=FAVICON />
                 <link rel="stylesheet" href=style_href />
-                <link rel="modulepreload" href=format!("{package}/{name}.js") crossorigin="anonymous" />
                 <link
                     rel="preload"
                     href=format!("{package}/{name}_bg.wasm")
@@ -158,7 +157,7 @@ pub fn shell(options: LeptosOptions) -> impl IntoView {
                     r#type="application/wasm"
                     crossorigin="anonymous"
                 />
-                <script type="module" src=format!("{package}/start.js")></script>
+                <script type="module" src=format!("{package}/{name}.js")></script>
                 <title>{title}</title>
             </head>
             <body inner_html=body></body>

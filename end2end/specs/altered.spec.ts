@@ -174,8 +174,8 @@ test("a page that a fault ends says so, and is loaded anew once", async ({ serve
   /** Hydrates what cannot be hydrated: a fault amid the life of the page. */
   const fail = () =>
     guest.page.evaluate(async () => {
-      const { href } = document.querySelector<HTMLLinkElement>("link[rel=modulepreload]")!;
-      const client = await import(href);
+      const { src } = document.querySelector<HTMLScriptElement>("script[type=module]")!;
+      const client = await import(src);
       document.querySelector("main")!.remove();
       try {
         client.hydrate();

@@ -1,29 +1,15 @@
 import { makeRoom, said } from "../support/api.ts";
 import { SOCKET_LOST, expect, test } from "../support/test.ts";
-import type { Talker } from "../support/talker.ts";
 
 test.use({ provoked: new RegExp(`${SOCKET_LOST.source}|net::ERR_`) });
 
-/** Lets the browser keep no cookies, and no storage either where it is so strict. */
-async function keepNothing(guest: Talker, isStrict: boolean): Promise<void> {
-  await guest.page.route("**/*", async (route) => {
-    const response = await route.fetch().catch(() => undefined);
-    if (!response) {
-      return route.abort();
-    }
-    const headers = { ...response.headers() };
-    delete headers["set-cookie"];
-    await route.fulfill({ response, headers });
-  });
-  if (isStrict) {
-    await guest.page.addInitScript(() => {
-      for (const name of ["localStorage", "sessionStorage"]) {
-        Object.defineProperty(window, name, {
-          get: () => {
-            throw new DOMException("denied", "SecurityError");
-          },
-        });
-      }
+/** A page that may use no storage. */
+function closeStorage(): void {
+  for (const name of ["localStorage", "sessionStorage"]) {
+    Object.defineProperty(window, name, {
+      get: () => {
+        throw new DOMException("denied", "SecurityError");
+      },
     });
   }
 }
@@ -41,7 +27,10 @@ for (const isStrict of [false, true]) {
         cut.blockWebSocket();
       }
       const guest = await talker("영희", { at: cut.address });
-      await keepNothing(guest, isStrict);
+      cut.dropCookies();
+      if (isStrict) {
+        await guest.page.addInitScript(closeStorage);
+      }
       await guest.page.goto(`/chat/room/enter/${room.roomId}`);
       if (isStrict) {
         await guest.name.fill("영희");

@@ -23,6 +23,7 @@ export class Cut {
   private holdsWebSocket = false;
   /** What of an answer of unknown length is let through before it ends. */
   private passes: RegExp | undefined;
+  private hasCookies = true;
   private port = 0;
 
   private constructor(
@@ -97,6 +98,11 @@ export class Cut {
     await this.listen();
   }
 
+  /** Takes every cookie out of what the server answers, as for a browser that keeps none. */
+  dropCookies(): void {
+    this.hasCookies = false;
+  }
+
   close(): void {
     if (!this.isCut) {
       this.cut();
@@ -127,7 +133,10 @@ export class Cut {
     let answer: Buffer | undefined;
     let passed = 0;
     const back = new Transform({
-      transform: (chunk: Buffer, _encoding, done) => {
+      transform: (octets: Buffer, _encoding, done) => {
+        const chunk = this.hasCookies
+          ? octets
+          : Buffer.from(octets.toString("latin1").replace(/\r\nset-cookie:[^\r]*/gi, ""), "latin1");
         if (isHeld) {
           return done(null, HANDSHAKE.exec(chunk.toString("latin1"))?.[0]);
         }

@@ -18,6 +18,7 @@ use axum::routing::{any, get};
 use client::ssr::Source;
 use governor::{DefaultKeyedRateLimiter, Quota};
 use ipnet::IpNet;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -117,7 +118,7 @@ pub(crate) fn routes(state: AppState) -> Router {
         .route("/chat/room/enter", get(pages::page))
         .route("/chat/room/enter/{room_id}", get(pages::page))
         .fallback(nowhere)
-        .layer(CompressionLayer::new())
+        .layer(CompressionLayer::new().quality(CompressionLevel::Precise(6)))
         .route(
             &package,
             get(|uri: Uri, headers: HeaderMap| assets::serve(uri, headers)),

@@ -24,9 +24,13 @@ const START: &str = "client/src/start.js";
 /// not exported, they and all that they need leave the module, a tenth of it.
 const UNUSED_CLASSES: &str = "IntoUnderlying";
 
+/// What the module calls the bindings, in each of its imports.
+const IMPORTED_FROM: &str = "a";
+
 /// What wasm-opt may use: what browsers have had for years.
-const WASM_OPT: [&str; 8] = [
+const WASM_OPT: [&str; 9] = [
     "-Oz",
+    "--strip-target-features",
     "--converge",
     "--enable-bulk-memory",
     "--enable-nontrapping-float-to-int",
@@ -90,7 +94,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     Ok(site)
 }
 
-/// Makes the script that starts the client, the bindings that it loads, and their module.
+/// Makes the bindings, with what starts the client at their end, and the module that they load.
 fn bind(module: Vec<u8>, start: &[u8], work: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let out = work.join("bindings");
     let mut output = Bindgen::new()
@@ -107,12 +111,15 @@ fn bind(module: Vec<u8>, start: &[u8], work: &Path) -> Result<Vec<(String, Vec<u
     drop_unused(&mut output);
     let short = shorten(&mut output);
     output.emit(&out)?;
-    let mut files = vec![("start.js".to_owned(), start.to_vec())];
+    let mut files = Vec::new();
     collect(&out, "", &mut files)?;
     let script = format!("{NAME}.js");
     for (_, bytes) in files.iter_mut().filter(|(name, _)| *name == script) {
         let text = String::from_utf8(std::mem::take(bytes))?;
-        *bytes = renamed(&without_unused(&text), &short).into_bytes();
+        let imported_from = format!("\"./{NAME}_bg.js\"");
+        let text = without_unused(&text).replace(&imported_from, IMPORTED_FROM);
+        *bytes = renamed(&text, &short).into_bytes();
+        bytes.extend(start);
     }
     Ok(files)
 }
@@ -151,6 +158,9 @@ fn without_unused(script: &str) -> String {
 fn shorten(output: &mut Output) -> HashMap<String, String> {
     let mut short = HashMap::new();
     let module = output.wasm_mut();
+    for import in module.imports.iter_mut() {
+        import.module = IMPORTED_FROM.to_owned();
+    }
     let imports = module.imports.iter_mut().map(|import| &mut import.name);
     let exports = module.exports.iter_mut().map(|export| &mut export.name);
     for name in imports.chain(exports) {
