@@ -1,14 +1,14 @@
 //! The room API (contract, section 1).
 
 use std::convert::Infallible;
-use std::hash::{DefaultHasher, Hasher as _};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -67,8 +67,15 @@ pub(crate) async fn rooms(
 ) -> Result<Response, Problem> {
     let query = query.unwrap_or_default();
     let Some(part) = parse_part(&query)? else {
-        let json = [(header::CONTENT_TYPE, "application/json")];
-        return Ok((json, stream(state.chat.log.rooms())).into_response());
+        let rooms = state.chat.log.rooms();
+        let mut hasher = DefaultHasher::new();
+        for room in &rooms {
+            // What of a room never changes goes with its id.
+            let room = log::show(room);
+            let figures = (room.message_count, room.participant_count);
+            (room.room_id, figures, room.last_message_at).hash(&mut hasher);
+        }
+        return Ok((tags(&hasher), stream(rooms)).into_response());
     };
     let after = part.after.map(|id| {
         let unknown = || unprocessable("`after` must be the `roomId` of a room");
@@ -162,12 +169,16 @@ fn tagged(value: &impl Serialize) -> Response {
     let json = serde_json::to_vec(value).expect("what the API shows is valid JSON");
     let mut hasher = DefaultHasher::new();
     hasher.write(&json);
-    let headers = [
+    (tags(&hasher), json).into_response()
+}
+
+/// The headers of JSON with this hash.
+fn tags(hasher: &DefaultHasher) -> [(HeaderName, String); 3] {
+    [
         (header::CONTENT_TYPE, "application/json".to_owned()),
         (header::CACHE_CONTROL, "no-cache".to_owned()),
         (header::ETAG, format!("W/\"{:016x}\"", hasher.finish())),
-    ];
-    (headers, json).into_response()
+    ]
 }
 
 fn unprocessable(detail: impl Into<String>) -> Problem {

@@ -254,7 +254,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Puts together the files that `style/main.css` imports, in their order.
+/// Puts together the files that `style/main.css` imports, in their order, without comments and indents.
 fn style() -> Result<String> {
     let folder = root().join("style");
     let main = fs::read_to_string(folder.join("main.css")).context("style/main.css is missing")?;
@@ -277,7 +277,13 @@ fn style() -> Result<String> {
             }
         }
     }
-    Ok(whole)
+    while let Some((before, rest)) = whole.split_once("/*") {
+        let after = rest.split_once("*/").map_or("", |(_, after)| after);
+        whole = [before, after].concat();
+    }
+    let lines = whole.lines().map(str::trim);
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    Ok(lines.join("\n"))
 }
 
 fn clear(folder: &Path) -> Result<()> {

@@ -23,6 +23,8 @@ async fn list(server: &TestServer, query: &str) -> Vec<ChatRoom> {
 
 /// The ids of the rooms that a page links to, and where it says that others follow.
 fn links(page: &str) -> (Vec<String>, Option<String>) {
+    // The rest is a copy of the same.
+    let page = page.split("<script id=").next().unwrap_or_default();
     let until_quote = |rest: &str| rest.split(['"', '&']).next().unwrap_or_default().to_owned();
     let rooms = page.split("href=\"/chat/room/enter/").skip(1);
     let next = page.split("href=\"/chat/room?after=").nth(1);
