@@ -1,9 +1,13 @@
 //! What the browser reads and asks for over the public JSON API.
 
+use std::time::Duration;
+
 use gloo_net::http::{Request, Response};
+use leptos::prelude::set_timeout_with_handle;
 use serde::Serialize;
 use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
 use time::OffsetDateTime;
+use web_sys::AbortController;
 
 use crate::{
     json::{self, FromJson},
@@ -108,7 +112,10 @@ pub(crate) async fn messages_in(
 }
 
 async fn read<T: FromJson>(path: &str) -> Result<Option<T>, Unread> {
-    let response = fetch(path, None).await.ok_or(Unread)?;
+    let response = match fetch(path, None, Some(TRY_WITHIN)).await {
+        Some(response) => response,
+        None => fetch(path, None, None).await.ok_or(Unread)?,
+    };
     match response.status() {
         200 => body_of(&response).await.map(Some).ok_or(Unread),
         404 => Ok(None),
@@ -126,7 +133,7 @@ async fn body_of<T: FromJson>(response: &Response) -> Option<T> {
 /// The server's refusal, or status 0 where it cannot be reached.
 pub(crate) async fn create_room(name: &RoomName) -> Result<ChatRoom, Problem> {
     let body = format!("{{\"roomName\":{}}}", json::quote(name.as_str()));
-    let response = fetch("/chat/room", Some(body)).await;
+    let response = fetch("/chat/room", Some(body), None).await;
     let response = response.ok_or_else(Problem::default)?;
     if response.ok() {
         return body_of(&response).await.ok_or_else(Problem::default);
@@ -138,14 +145,26 @@ pub(crate) async fn create_room(name: &RoomName) -> Result<ChatRoom, Problem> {
     })
 }
 
-/// Asks the server, with a POST where there is JSON to send; None where nothing answers.
-async fn fetch(path: &str, json: Option<String>) -> Option<Response> {
+/// What is read is asked for once more, on another connection, where nothing answers for so long: the
+/// browser may have asked on one that was open before the network changed.
+const TRY_WITHIN: Duration = Duration::from_secs(1);
+
+/// Asks the server, with a POST where there is JSON to send; None where nothing answers, or not in time.
+async fn fetch(path: &str, json: Option<String>, within: Option<Duration>) -> Option<Response> {
     let address = at(path);
+    let abort = AbortController::new().ok()?;
+    let signal = abort.signal();
+    let timer =
+        within.and_then(|within| set_timeout_with_handle(move || abort.abort(), within).ok());
     let request = match json {
-        None => Request::get(&address).build(),
+        None => Request::get(&address).abort_signal(Some(&signal)).build(),
         Some(json) => Request::post(&address)
             .header("content-type", "application/json")
             .body(json),
     };
-    request.ok()?.send().await.ok()
+    let response = request.ok()?.send().await.ok();
+    if let Some(timer) = timer {
+        timer.clear();
+    }
+    response
 }

@@ -249,7 +249,7 @@ impl Earlier {
     fn hold(self, holds: bool) {
         if let Some(log) = self.scroller.try_get_untracked().flatten() {
             // The name is a good one.
-            let _ = log.toggle_attribute_with_force("data-filling", holds);
+            let _ = log.toggle_attribute_with_force(scroll::FILLING, holds);
         }
     }
 

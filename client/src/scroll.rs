@@ -16,6 +16,9 @@ const EARLIER_WITHIN: i32 = 400;
 /// Who is this near to the newest message follows it; in pixels.
 const FOLLOW_WITHIN: i32 = 48;
 
+/// The attribute of the log while a gap is filled from its newest end.
+pub(crate) const FILLING: &str = "data-filling";
+
 /// Whether the newest message is in sight.
 pub(crate) fn is_at_end(log: &HtmlElement) -> bool {
     log.scroll_top().abs() <= FOLLOW_WITHIN
@@ -38,6 +41,8 @@ pub(crate) fn hold(log: HtmlElement) {
         let moved = held.take().and_then(|held: Held| held.moved());
         if let Some(moved) = moved
             && !is_at_end(&log)
+            // A gap is being filled from below, and what stands there keeps its place by itself.
+            && !log.has_attribute(FILLING)
             && !is_held_by_browser(&log)
         {
             log.scroll_by_with_x_and_y(0.0, moved);
