@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use web_sys::AbortController;
 
 use crate::{
+    browser::now,
     json::{self, FromJson},
     place::at,
     timeline::{End, Gap},
@@ -59,16 +60,16 @@ pub(crate) struct Problem {
 /// Reads the rooms with the newest activity: `GET /chat/rooms`.
 pub(crate) async fn rooms() -> Result<Vec<ChatRoom>, Unread> {
     let path = format!("/chat/rooms?sort=activity&limit={ROOMS_SHOWN}");
-    read(&path).await?.ok_or(Unread)
+    read(&path, TRIES).await?.ok_or(Unread)
 }
 
 /// Reads a room and its newest messages; `None` where there is no such room.
 pub(crate) async fn room(id: RoomId) -> Result<Option<RoomPage>, Unread> {
     let path = format!("/chat/room/{id}");
-    let Some(room) = read(&path).await? else {
+    let Some(room) = read(&path, TRIES).await? else {
         return Ok(None);
     };
-    let messages = read(&format!("{path}/messages?limit={MESSAGES_SHOWN}")).await?;
+    let messages = read(&format!("{path}/messages?limit={MESSAGES_SHOWN}"), TRIES).await?;
     let messages = messages.unwrap_or_default();
     Ok(Some(RoomPage { room, messages }))
 }
@@ -76,24 +77,25 @@ pub(crate) async fn room(id: RoomId) -> Result<Option<RoomPage>, Unread> {
 /// Reads what was said in a room before the message `seq`, oldest first.
 pub(crate) async fn messages_before(id: RoomId, seq: u64) -> Result<Vec<ChatMessage>, Unread> {
     let path = format!("/chat/room/{id}/messages?before={seq}&limit={MESSAGES_SHOWN}");
-    read(&path).await?.ok_or(Unread)
+    read(&path, TRIES).await?.ok_or(Unread)
 }
 
 /// Reads what was said in a room after the message `seq`; `None` where there is no such room. Where it is
-/// much, these are the ones that follow, and the newest: the second list is not empty then.
+/// much, these are the ones that follow, and the newest: the second list is not empty then. It is not waited
+/// for longer than is needed to subscribe in time.
 pub(crate) async fn messages_since(
     id: RoomId,
     seq: u64,
 ) -> Result<Option<[Vec<ChatMessage>; 2]>, Unread> {
     let path = format!("/chat/room/{id}/messages?limit=");
     let following = format!("{path}{MESSAGES_MAX}&after={seq}");
-    let Some(following): Option<Vec<_>> = read(&following).await? else {
+    let Some(following): Option<Vec<_>> = read(&following, 1).await? else {
         return Ok(None);
     };
     if following.len() < MESSAGES_MAX {
         return Ok(Some([following, Vec::new()]));
     }
-    let newest = read(&format!("{path}{MESSAGES_SHOWN}")).await?;
+    let newest = read(&format!("{path}{MESSAGES_SHOWN}"), TRIES).await?;
     Ok(newest.map(|newest| [following, newest]))
 }
 
@@ -108,19 +110,31 @@ pub(crate) async fn messages_in(
     if end == End::Oldest {
         path.push_str(&format!("&after={after}"));
     }
-    read(&path).await?.ok_or(Unread)
+    read(&path, TRIES).await?.ok_or(Unread)
 }
 
-async fn read<T: FromJson>(path: &str) -> Result<Option<T>, Unread> {
-    let response = match fetch(path, None, Some(TRY_WITHIN)).await {
-        Some(response) => response,
-        None => fetch(path, None, None).await.ok_or(Unread)?,
-    };
+async fn read<T: FromJson>(path: &str, tries: u8) -> Result<Option<T>, Unread> {
+    let response = ask(path, tries).await.ok_or(Unread)?;
     match response.status() {
         200 => body_of(&response).await.map(Some).ok_or(Unread),
         404 => Ok(None),
         _ => Err(Unread),
     }
+}
+
+/// Asks anew, on another connection, where nothing answers in time: the browser may have asked on one
+/// that was open before the network changed.
+async fn ask(path: &str, tries: u8) -> Option<Response> {
+    let mut within_ms = TRY_WITHIN_MS;
+    for _ in 1..tries {
+        let begun = now();
+        let response = fetch(path, None, within_ms).await;
+        if response.is_some() || now() < begun + Duration::from_millis(within_ms.into()) {
+            return response;
+        }
+        within_ms *= 2;
+    }
+    fetch(path, None, within_ms).await
 }
 
 async fn body_of<T: FromJson>(response: &Response) -> Option<T> {
@@ -133,7 +147,7 @@ async fn body_of<T: FromJson>(response: &Response) -> Option<T> {
 /// The server's refusal, or status 0 where it cannot be reached.
 pub(crate) async fn create_room(name: &RoomName) -> Result<ChatRoom, Problem> {
     let body = format!("{{\"roomName\":{}}}", json::quote(name.as_str()));
-    let response = fetch("/chat/room", Some(body), None).await;
+    let response = fetch("/chat/room", Some(body), SEND_WITHIN_MS).await;
     let response = response.ok_or_else(Problem::default)?;
     if response.ok() {
         return body_of(&response).await.ok_or_else(Problem::default);
@@ -145,25 +159,29 @@ pub(crate) async fn create_room(name: &RoomName) -> Result<ChatRoom, Problem> {
     })
 }
 
-/// What is read is asked for once more, on another connection, where nothing answers for so long: the
-/// browser may have asked on one that was open before the network changed.
-const TRY_WITHIN: Duration = Duration::from_secs(1);
+/// How long the first try may take, and how many there are; each next may take twice as long.
+const TRY_WITHIN_MS: u32 = 1_200;
+const TRIES: u8 = 5;
+
+/// How long a room may take to be made.
+const SEND_WITHIN_MS: u32 = 20_000;
 
 /// Asks the server, with a POST where there is JSON to send; None where nothing answers, or not in time.
-async fn fetch(path: &str, json: Option<String>, within: Option<Duration>) -> Option<Response> {
+async fn fetch(path: &str, json: Option<String>, within_ms: u32) -> Option<Response> {
     let address = at(path);
     let abort = AbortController::new().ok()?;
     let signal = abort.signal();
-    let timer =
-        within.and_then(|within| set_timeout_with_handle(move || abort.abort(), within).ok());
+    let within = Duration::from_millis(within_ms.into());
+    let timer = set_timeout_with_handle(move || abort.abort(), within);
     let request = match json {
         None => Request::get(&address).abort_signal(Some(&signal)).build(),
         Some(json) => Request::post(&address)
+            .abort_signal(Some(&signal))
             .header("content-type", "application/json")
             .body(json),
     };
     let response = request.ok()?.send().await.ok();
-    if let Some(timer) = timer {
+    if let Ok(timer) = timer {
         timer.clear();
     }
     response

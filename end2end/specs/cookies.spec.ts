@@ -1,7 +1,8 @@
 import { makeRoom, said } from "../support/api.ts";
 import { SOCKET_LOST, expect, test } from "../support/test.ts";
 
-test.use({ provoked: new RegExp(`${SOCKET_LOST.source}|net::ERR_`) });
+// A session of SockJS that the server has ended meanwhile is not found.
+test.use({ provoked: new RegExp(`${SOCKET_LOST.source}|net::ERR_|status of 404`) });
 
 /** A page that may use no storage. */
 function closeStorage(): void {
