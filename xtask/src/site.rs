@@ -27,11 +27,15 @@ const UNUSED_CLASSES: &str = "IntoUnderlying";
 /// What the module calls the bindings, in each of its imports.
 const IMPORTED_FROM: &str = "a";
 
-/// What wasm-opt may use: what browsers have had for years.
-const WASM_OPT: [&str; 9] = [
-    "-Oz",
+/// What wasm-opt does, and what it may use: what browsers have had for years. Control flow that is laid
+/// flat and built anew is smaller.
+const WASM_OPT: [&str; 12] = [
     "--strip-target-features",
-    "--converge",
+    "-Oz",
+    "--flatten",
+    "--rereloop",
+    "-Oz",
+    "-Oz",
     "--enable-bulk-memory",
     "--enable-nontrapping-float-to-int",
     "--enable-sign-ext",
