@@ -1,5 +1,6 @@
-//! Puts the web client's package into the binary: `SARANGBANG_SITE` names the folder that
-//! `cargo xtask` has built. Without it the server is built without pages' script and style.
+//! Puts the web client's package, and the sockjs-clients for frames, into the binary: `SARANGBANG_SITE`
+//! names the folder that `cargo xtask` has built. Without it the server is built without pages' script
+//! and style.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::{env, fs, io};
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-env-changed=SARANGBANG_SITE");
     let mut table = String::new();
+    let mut clients = String::new();
     let mut package = "pkg".to_owned();
     if let Some(site) = env::var_os("SARANGBANG_SITE") {
         let site = Path::new(&site);
@@ -18,11 +20,16 @@ fn main() -> io::Result<()> {
             if name.starts_with("pkg-") {
                 list(&entry.path(), "", &mut table)?;
                 package = name;
+            } else if name == "sockjs" {
+                list(&entry.path(), "", &mut clients)?;
             }
         }
     }
-    let source =
-        format!("const PACKAGE_DIR: &str = {package:?};\nconst FILES: &[File] = &[\n{table}];\n");
+    let source = format!(
+        "const PACKAGE_DIR: &str = {package:?};\nconst FILES: &[File] = &[\n{table}];\n\
+         /// Each as `sockjs-{{version}}.js`.\n\
+         pub(crate) const SOCKJS_CLIENTS: &[File] = &[\n{clients}];\n"
+    );
     let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
     fs::write(Path::new(&out).join("package.rs"), source)
 }

@@ -1,11 +1,13 @@
 //! What `cargo xtask bench` runs: fan-out against a bare copier, the memory of idle connections and
-//! after a load, the weight of the first page, and the decoder against another. Speed is told as ratios: both sides run here, in turns.
+//! after a load, the weight of the first page, the decoder against another, and hostile clients. Speed
+//! is told as ratios: both sides run here, in turns.
 
 #![expect(clippy::print_stdout, reason = "it prints what it measures")]
 
 mod copier;
 mod decoder;
 mod fan_out;
+mod hostile;
 mod idle;
 mod memory;
 mod page;
@@ -45,6 +47,8 @@ enum Part {
     /// The bare copier: what one sends, all others of its room get
     #[command(hide = true)]
     Copier,
+    /// Who means harm: others' latencies and the resident memory, for each kind; takes minutes
+    Hostile(hostile::Options),
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -75,9 +79,16 @@ fn perform(options: &Options) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    if let Some(Part::Copier) = options.part {
-        runtime.block_on(copier::serve())?;
-        return Ok(ExitCode::SUCCESS);
+    match &options.part {
+        Some(Part::Copier) => {
+            runtime.block_on(copier::serve())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Part::Hostile(hostile)) => {
+            let verdicts = runtime.block_on(hostile::measure(&options.server, hostile))?;
+            return Ok(conclude(&verdicts, options.check));
+        }
+        None => {}
     }
     let wanted = |part| options.only.is_none_or(|only| only == part);
     let mut verdicts = Vec::new();
@@ -97,21 +108,26 @@ fn perform(options: &Options) -> Result<ExitCode> {
         let verdict = fan_out::measure(&options.server, options.rounds, options.seconds);
         verdicts.push(runtime.block_on(verdict)?);
     }
+    Ok(conclude(&verdicts, options.check))
+}
+
+/// Prints what was found, and how the program ends.
+fn conclude(verdicts: &[Verdict], is_checked: bool) -> ExitCode {
     println!();
     for Verdict {
         what,
         figure,
         target,
         is_reached,
-    } in &verdicts
+    } in verdicts
     {
         let word = if *is_reached { "reached" } else { "MISSED" };
         println!("{word:8} {what}: {figure} (target: {target})");
     }
     let is_missed = verdicts.iter().any(|verdict| !verdict.is_reached);
-    Ok(if options.check && is_missed {
+    if is_checked && is_missed {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
-    })
+    }
 }

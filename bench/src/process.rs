@@ -21,18 +21,20 @@ pub(crate) struct Program {
 impl Program {
     /// Starts the server on a fresh data directory, with no rate.
     pub(crate) fn server(binary: &Path, data_dir: &Path) -> Result<Self> {
+        Self::server_with(
+            binary,
+            data_dir,
+            &["--room-rate", "0", "--message-rate", "0"],
+        )
+    }
+
+    /// Starts the server on a fresh data directory, with these options.
+    pub(crate) fn server_with(binary: &Path, data_dir: &Path, options: &[&str]) -> Result<Self> {
         let mut command = Command::new(binary);
         command
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--room-rate",
-                "0",
-                "--message-rate",
-                "0",
-                "--data-dir",
-            ])
-            .arg(data_dir);
+            .args(["--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data_dir)
+            .args(options);
         Self::start(command).with_context(|| format!("{} does not start", binary.display()))
     }
 

@@ -8,7 +8,15 @@ use tokio::net::TcpStream;
 
 /// Opens a WebSocket (RFC 6455, section 4.1).
 pub(crate) async fn open(address: SocketAddr, path: &str) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(address).await?;
+    upgrade(TcpStream::connect(address).await?, address, path).await
+}
+
+/// Makes a WebSocket of a connection to `address`.
+pub(crate) async fn upgrade(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    path: &str,
+) -> Result<TcpStream> {
     stream.set_nodelay(true)?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\

@@ -1,6 +1,6 @@
 //! The face of a name: a letter on a colour.
 //!
-//! Pure. Names that the server holds to be one have one face.
+//! Pure. Names that the server holds to be one have one face, but for case and compatible forms.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ pub(crate) fn initial_of(sender: &str) -> String {
     }
     text::clusters(&text::nfc(sender))
         .into_iter()
-        .find(|cluster| cluster.chars().any(shows))
+        .find(|cluster| !cluster.chars().all(is_invisible))
         .unwrap_or_default()
 }
 
@@ -40,22 +40,6 @@ pub(crate) fn face_of(sender: &str) -> u32 {
 fn is_plain(name: &str) -> bool {
     name.chars()
         .all(|c| c.is_ascii_graphic() || matches!(c, '가'..='힣'))
-}
-
-/// Whether a character is seen. Besides what the server takes for invisible: variation selectors,
-/// joiners of marks, the vowels of Khmer that are never written, and the empty pattern of Braille.
-fn shows(c: char) -> bool {
-    let is_hidden = matches!(
-        c,
-        '\u{34F}'
-            | '\u{17B4}'
-            | '\u{17B5}'
-            | '\u{180B}'..='\u{180F}'
-            | '\u{2800}'
-            | '\u{FE00}'..='\u{FE0F}'
-            | '\u{E0100}'..='\u{E01EF}'
-    );
-    !is_hidden && !is_invisible(c)
 }
 
 #[cfg(test)]

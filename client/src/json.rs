@@ -75,7 +75,7 @@ impl FromJson for ChatRoom {
     fn from_json(json: &Json) -> Option<Self> {
         Some(ChatRoom {
             room_id: RoomId::parse(&json.text("roomId")?)?,
-            room_name: RoomName::parse(&json.text("roomName")?).ok()?,
+            room_name: RoomName::stored(&json.text("roomName")?),
             created_at: json.time("createdAt")?,
             message_count: json.number("messageCount").unwrap_or(0),
             participant_count: json.number("participantCount").unwrap_or(0),
@@ -94,7 +94,7 @@ impl FromJson for ChatMessage {
                 _ => return None,
             },
             room_id: RoomId::parse(&json.text("roomId")?)?,
-            sender: Sender::parse(&json.text("sender")?).ok()?,
+            sender: Sender::stored(&json.text("sender")?),
             message: json.text("message")?,
             id: MessageId::parse(&json.text("id")?)?,
             seq: json.number("seq")?,

@@ -1,4 +1,4 @@
-import { makeRoom, seed } from "../support/api.ts";
+import { makeRoom, seed, type Message, type Room } from "../support/api.ts";
 import { expect, SOCKET_LOST, test } from "../support/test.ts";
 
 test.use({ provoked: SOCKET_LOST });
@@ -70,4 +70,32 @@ test("a short room has nothing earlier to ask for", async ({ browser, server, ta
   const guest = await (await talker("영희")).enter(room);
   await guest.sees(["하나"]);
   await expect(guest.page.getByRole("button", { name: "이전 메시지 보기" })).toBeHidden();
+});
+
+test("a name that the page would not take is shown with a stand-in, and the rest with it", async ({
+  browser,
+  server,
+  talker,
+}) => {
+  const room = await makeRoom(server, "옛이야기");
+  await seed(browser, server, room, "철수", texts.slice(0, 60));
+  const other = await makeRoom(server, "다른 방");
+  const guest = await talker("영희");
+  await guest.page.route("**/chat/rooms?*", async (route) => {
+    const rooms = (await (await route.fetch()).json()) as Room[];
+    const renamed = { ...other, roomId: crypto.randomUUID(), roomName: "\u2800" };
+    await route.fulfill({ json: [renamed, ...rooms] });
+  });
+  await guest.enter(room);
+  await expect(guest.rooms).toHaveCount(3);
+  await expect(guest.rooms.filter({ hasText: "\uFFFD" })).toHaveCount(1);
+  const answers = guest.page.waitForResponse((response) => response.url().includes("before="));
+  await guest.page.route("**/messages?before=*", async (route) => {
+    const earlier = (await (await route.fetch()).json()) as Message[];
+    await route.fulfill({ json: earlier.map((message) => ({ ...message, sender: "\u2800" })) });
+  });
+  await guest.bubbles.first().scrollIntoViewIfNeeded();
+  await answers;
+  await guest.sees(texts.slice(0, 60));
+  await expect(guest.page.locator("#messageArea").getByText("\uFFFD").first()).toBeVisible();
 });

@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
 use tokio::sync::oneshot;
 
+use crate::answers::{self, SMALL};
 use crate::app::AppState;
 use crate::body;
-use crate::chat::answer;
-use crate::log::{self, Range, StoreError};
+use crate::log::{self, Answer, Range, StoreError};
+use crate::metrics;
 use crate::origin::Caller;
 use crate::problem::Problem;
 
@@ -68,14 +69,10 @@ pub(crate) async fn rooms(
     let query = query.unwrap_or_default();
     let Some(part) = parse_part(&query)? else {
         let rooms = state.chat.log.rooms();
-        let mut hasher = DefaultHasher::new();
-        for room in &rooms {
-            // What of a room never changes goes with its id.
-            let room = log::show(room);
-            let figures = (room.message_count, room.participant_count);
-            (room.room_id, figures, room.last_message_at).hash(&mut hasher);
+        if rooms.len() <= PIECE_ROOMS {
+            return Ok(all(rooms));
         }
-        return Ok((tags(&hasher), stream(rooms)).into_response());
+        return answers::off_thread(|| all(rooms)).await.ok_or_else(failed);
     };
     let after = part.after.map(|id| {
         let unknown = || unprocessable("`after` must be the `roomId` of a room");
@@ -95,6 +92,24 @@ pub(crate) async fn rooms(
     };
     let rooms: Vec<ChatRoom> = rooms.iter().map(|room| log::show(room)).collect();
     Ok(tagged(&rooms))
+}
+
+/// All rooms, by a tag of what of them changes.
+fn all(rooms: Vec<Arc<log::Room>>) -> Response {
+    let mut hasher = DefaultHasher::new();
+    for room in &rooms {
+        // What of a room never changes goes with its id.
+        let room = log::show(room);
+        let figures = (room.message_count, room.participant_count);
+        (room.room_id, figures, room.last_message_at).hash(&mut hasher);
+    }
+    let body = if rooms.len() <= PIECE_ROOMS {
+        let rooms: Vec<ChatRoom> = rooms.iter().map(|room| log::show(room)).collect();
+        Body::from(serde_json::to_vec(&rooms).expect("a ChatRoom is valid JSON"))
+    } else {
+        stream(rooms)
+    };
+    (tags(&hasher), body).into_response()
 }
 
 /// Rooms that one piece of a streamed list holds.
@@ -127,15 +142,42 @@ pub(crate) async fn room(
 /// `GET /chat/room/{roomId}/messages?before=&after=&limit=`
 pub(crate) async fn messages(
     State(state): State<AppState>,
+    caller: Caller,
     id: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let room = find(&state, id)?;
     let range = parse_range(query.as_deref().unwrap_or_default())?;
+    let turn = state.answers.turn(&caller).await?;
     let (sender, receiver) = oneshot::channel();
-    state.chat.log.history(&room, range, answer(sender));
+    // Its turn lasts as long as the reading, also where nobody waits for it any more.
+    let reading = turn.clone();
+    let done = Answer::new(move |messages| {
+        drop(sender.send(messages));
+        drop(reading);
+    });
+    state.chat.log.history(&room, range, done);
     let messages: Vec<ChatMessage> = receiver.await.unwrap_or(Err(StoreError::Unavailable))?;
-    Ok(tagged(&messages))
+    let text: usize = messages.iter().map(|message| message.message.len()).sum();
+    let mut response = if text <= SMALL {
+        tagged(&messages)
+    } else {
+        let making = turn.clone();
+        let made = answers::off_thread(move || {
+            let made = tagged(&messages);
+            drop(making);
+            made
+        });
+        made.await.ok_or_else(failed)?
+    };
+    response.extensions_mut().insert(turn);
+    Ok(response)
+}
+
+/// Of what panicked on another thread; the hook of the program has logged why.
+pub(crate) fn failed() -> Problem {
+    let detail = "the server failed over this request; its log says why";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
 }
 
 /// `GET /healthz`: the process lives.
@@ -155,6 +197,21 @@ pub(crate) async fn readyz(State(state): State<AppState>) -> Result<&'static str
         return Err(StoreError::Unavailable.into());
     }
     Ok("ready\n")
+}
+
+/// `GET /metrics`: figures in the text format of Prometheus, 0.0.4.
+pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
+    let now = metrics::State {
+        connections: state.connections.held(),
+        is_ready: !state.hub.is_draining() && state.chat.log.is_healthy(),
+        log: state.chat.log.load(),
+    };
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, metrics::render(&now)).into_response()
 }
 
 impl From<StoreError> for Problem {

@@ -4,7 +4,9 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,21 +17,27 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{any, get};
+use bytes::Bytes;
 use client::ssr::Source;
-use governor::{DefaultKeyedRateLimiter, Quota};
+use governor::DefaultKeyedRateLimiter;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use ipnet::IpNet;
-use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::accept::Place;
+use crate::admission::Quota;
+use crate::answers::{self, Answers};
+use crate::body::Reading;
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::connection::{self, Hub, Transport};
 use crate::guest::{Guests, Visitor};
-use crate::origin::{Access, Caller, Origins};
+use crate::metrics::meters;
+use crate::origin::{self, Access, Caller, Hosts, Origins};
 use crate::problem::Problem;
-use crate::sockjs::{Endpoint, Service, Settings, Visit};
+use crate::sockjs::{Endpoint, FrameClient, Service, Settings, Visit};
+use crate::ws::PayloadBytesMax;
 use crate::{api, assets, conditional, cors, pages};
 
 /// What every route can reach.
@@ -43,15 +51,37 @@ pub(crate) struct AppState {
     pub(crate) room_rate: Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
     pub(crate) origins: Arc<Origins>,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) answers: Answers,
+    /// What bodies and answers hold while they are under way.
+    bytes: Arc<Quota>,
+    pub(crate) connections: Arc<Quota>,
+    /// Connections that a trusted proxy has for others.
+    forwarded: Arc<Quota>,
     pub(crate) config: Arc<Config>,
 }
 
 impl AppState {
-    pub(crate) fn new(chat: Arc<Chat>, hub: Arc<Hub>, guests: Guests, config: Arc<Config>) -> Self {
-        let room_rate = NonZeroU32::new(config.room_rate)
-            .map(|rate| Arc::new(DefaultKeyedRateLimiter::keyed(Quota::per_minute(rate))));
+    pub(crate) fn new(
+        chat: Arc<Chat>,
+        hub: Arc<Hub>,
+        guests: Guests,
+        config: Arc<Config>,
+        connections: Arc<Quota>,
+    ) -> Self {
+        let room_rate = NonZeroU32::new(config.room_rate).map(|rate| {
+            Arc::new(DefaultKeyedRateLimiter::keyed(governor::Quota::per_minute(
+                rate,
+            )))
+        });
         let allowed = config.allowed_origins.iter().flatten().cloned().collect();
         let origins = Arc::new(Origins::new(allowed));
+        let hosts = Arc::new(Hosts::new(
+            config.hosts.iter().flatten(),
+            config.allowed_origins.iter().flatten(),
+        ));
+        let bytes = Quota::new(config.http_bytes, config.http_bytes_per_address);
+        let under_way = Quota::new(config.answers, config.answers_per_address);
         let stomp = Endpoint::new(
             endpoint(&config, &origins),
             Stomp {
@@ -69,6 +99,11 @@ impl AppState {
             stomp,
             room_rate,
             origins,
+            hosts,
+            answers: Answers::new(under_way, Arc::clone(&bytes)),
+            bytes,
+            connections,
+            forwarded: Quota::new(0, config.connections_per_address),
             trusted_proxies: config.trusted_proxies.iter().flatten().copied().collect(),
             config,
         }
@@ -118,13 +153,17 @@ pub(crate) fn routes(state: AppState) -> Router {
         .route("/chat/room/enter", get(pages::page))
         .route("/chat/room/enter/{room_id}", get(pages::page))
         .fallback(nowhere)
-        .layer(CompressionLayer::new().quality(CompressionLevel::Precise(6)))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            answers::answer,
+        ))
         .route(
             &package,
             get(|uri: Uri, headers: HeaderMap| assets::serve(uri, headers)),
         )
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))
+        .route("/metrics", get(api::metrics))
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn(read))
         .route("/ws/chat", any(stomp))
@@ -134,6 +173,7 @@ pub(crate) fn routes(state: AppState) -> Router {
             state.clone(),
             refuse_while_draining,
         ))
+        .layer(middleware::from_fn_with_state(state.clone(), admit))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(state);
     // What is done before a route is found stands outside of the router.
@@ -166,12 +206,21 @@ async fn arrive(
     mut request: Request<Body>,
     next: Next,
 ) -> Response {
+    let of_server = request.uri().path() == "*" && request.method() == Method::OPTIONS;
+    // `example:80` has no path at all, which nothing behind this expects (RFC 9112, 3.2).
+    if !of_server && !request.uri().path().starts_with('/') {
+        let detail = "ask for a path of this server, such as /chat/room; it is no proxy";
+        return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
+    }
+    if let Err(problem) = origin::settle(&mut request) {
+        return problem.into_response();
+    }
     if !METHODS.contains(request.method()) {
         let detail = "this method is not known here; use one of those that OPTIONS tells";
         return Problem::new(StatusCode::NOT_IMPLEMENTED, detail).into_response();
     }
-    if request.uri().path() == "*" {
-        // RFC 9110, 9.3.7: of the server as a whole.
+    if of_server {
+        // RFC 9110, 9.3.7.
         let allow = [(header::ALLOW, "GET, HEAD, POST, OPTIONS")];
         return (StatusCode::NO_CONTENT, allow).into_response();
     }
@@ -184,6 +233,7 @@ async fn arrive(
         *request.uri_mut() = uri;
     }
     let mut response = next.run(request).await;
+    meters().answer(response.status().as_u16());
     let allow = response.headers().get(header::ALLOW);
     if let Some(methods) = allow.and_then(|allow| allow.to_str().ok())
         && !methods.contains("OPTIONS")
@@ -194,6 +244,68 @@ async fn arrive(
         }
     }
     response
+}
+
+/// Lets a request in for a host that the server answers to, and within what its address may hold.
+async fn admit(
+    State(state): State<AppState>,
+    caller: Caller,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response {
+    // Balancers ask these by whatever name; they tell a page no more than that something is here.
+    if !matches!(request.uri().path(), "/healthz" | "/readyz")
+        && let Err(problem) = state.hosts.admit(&caller)
+    {
+        return problem.into_response();
+    }
+    let mut held = None;
+    if caller.is_forwarded {
+        // A proxy's connections carry many people: each request counts as one while it is under way, and
+        // a WebSocket as long as it lasts.
+        let place = match state.forwarded.take(Some(caller.address), 1) {
+            Ok(share) => Place::new(share, request.extensions_mut().remove()),
+            Err(full) => return full.problem("connections").into_response(),
+        };
+        request.extensions_mut().insert(place.clone());
+        held = Some(place);
+    }
+    request.extensions_mut().insert(Reading {
+        quota: Arc::clone(&state.bytes),
+        address: caller.address,
+        stall: Duration::from_millis(state.config.stall_timeout_ms),
+    });
+    let response = next.run(request).await;
+    match held {
+        Some(place) => response.map(|body| Body::new(Holding { body, _held: place })),
+        None => response,
+    }
+}
+
+/// A body, and what its end gives back.
+struct Holding {
+    body: Body,
+    _held: Place,
+}
+
+impl HttpBody for Holding {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A slash at the end of a path names the same as the path without it; SockJS has its own rules.
@@ -242,7 +354,19 @@ async fn nowhere(state: State<AppState>, caller: Caller, request: Request<Body>)
     Problem::new(StatusCode::NOT_FOUND, detail).into_response()
 }
 
-/// Lets pages of the allowed origins use the room API (contract, section 2).
+/// Whether a request changes nothing and gives nothing to the page that makes it: what a link leads to,
+/// the page of the rooms, and the question what is allowed.
+fn may_be_foreign(request: &Request<Body>) -> bool {
+    let mode = request.headers().get("sec-fetch-mode");
+    let is_link = mode.is_some_and(|mode| mode == "navigate");
+    match *request.method() {
+        Method::OPTIONS => true,
+        Method::GET => is_link || request.uri().path() == "/chat/room",
+        _ => false,
+    }
+}
+
+/// Lets pages of the allowed origins use the room API, and no others (contract, section 2).
 async fn share(
     State(state): State<AppState>,
     caller: Caller,
@@ -253,8 +377,13 @@ async fn share(
     let is_preflight = request.method() == Method::OPTIONS
         && asked.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let origin = asked.get(header::ORIGIN);
-    let is_allowed = origin.is_some() && state.origins.admit(&caller, &asked, Access::Usual);
-    let mut response = next.run(request).await;
+    let is_allowed = state.origins.admit(&caller, &asked, Access::Usual);
+    let mut response = if is_allowed || may_be_foreign(&request) {
+        next.run(request).await
+    } else {
+        let detail = "pages of this origin may not use this server; see --allowed-origins";
+        Problem::new(StatusCode::FORBIDDEN, detail).into_response()
+    };
     let headers = response.headers_mut();
     let mut vary = "origin";
     if is_preflight {
@@ -314,7 +443,7 @@ pub(crate) struct Stomp {
 
 impl Service for Stomp {
     fn visit(&self, caller: &Caller, headers: &HeaderMap) -> Visit {
-        let visit = self.guests.visit(headers);
+        let visit = self.guests.visit(headers, caller.is_secure);
         let cookie = || self.guests.cookie(visit.new, caller.is_secure);
         Visit {
             known: visit.known,
@@ -331,16 +460,30 @@ impl Service for Stomp {
     }
 }
 
+/// What the page for frames loads. Where no page of another origin may connect there is no such page.
+fn frame_client(config: &Config, origins: &Origins) -> Option<FrameClient> {
+    let named = config.sockjs_client_url.clone().map(FrameClient::Named);
+    let own = FrameClient::Own(assets::SOCKJS_CLIENTS);
+    let built_in = (!assets::SOCKJS_CLIENTS.is_empty()).then_some(own);
+    named.or(built_in).filter(|_| origins.has_foreign())
+}
+
 fn endpoint(config: &Config, origins: &Arc<Origins>) -> Settings {
     Settings {
         path: "/ws/chat",
         origins: Arc::clone(origins),
-        client_url: config.sockjs_client_url.clone(),
+        frame_client: frame_client(config, origins),
         has_websocket: true,
         sets_session_cookie: config.sockjs_session_cookie,
         cookie_path: config.base_path.for_cookies().to_owned(),
         response_bytes_max: config.sockjs_response_bytes_max,
-        payload_bytes_max: config.payload_bytes_max,
+        payload_bytes_max: PayloadBytesMax {
+            // A first frame that is a little too large is told so by an ERROR.
+            first: config
+                .payload_bytes_max
+                .min(config.connect_frame_bytes_max.saturating_add(1 << 10)),
+            usual: config.payload_bytes_max,
+        },
         heart_beat_delay: Duration::from_millis(config.sockjs_heart_beat_ms),
         disconnect_delay: Duration::from_millis(config.sockjs_disconnect_ms),
         sessions_per_address_max: config.sockjs_sessions_per_address,
@@ -355,13 +498,13 @@ mod tests {
 
     #[test]
     fn addresses_are_forgotten_when_their_quota_is_whole() {
-        let quota = Quota::per_minute(NonZeroU32::new(6_000).unwrap());
+        let quota = governor::Quota::per_minute(NonZeroU32::new(6_000).unwrap());
         let rate = DefaultKeyedRateLimiter::keyed(quota);
         for number in 0..10_000_u32 {
             let address = IpAddr::from(number.to_be_bytes());
             assert!(rate.check_key(&address).is_ok());
         }
-        let slow = DefaultKeyedRateLimiter::keyed(Quota::per_minute(NonZeroU32::MIN));
+        let slow = DefaultKeyedRateLimiter::keyed(governor::Quota::per_minute(NonZeroU32::MIN));
         let address = IpAddr::from([127, 0, 0, 1]);
         assert!(slow.check_key(&address).is_ok());
         std::thread::sleep(Duration::from_millis(50));

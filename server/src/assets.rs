@@ -1,16 +1,43 @@
-//! The web client's package, inside the binary: wasm, script and style, compressed beforehand.
+//! The web client's package, inside the binary: wasm, script and style, compressed beforehand; and the
+//! sockjs-clients for frames.
 
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 
 include!(concat!(env!("OUT_DIR"), "/package.rs"));
 
 /// One file in its three forms.
-struct File {
-    name: &'static str,
-    plain: &'static [u8],
-    brotli: &'static [u8],
-    gzip: &'static [u8],
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) name: &'static str,
+    pub(crate) plain: &'static [u8],
+    pub(crate) brotli: &'static [u8],
+    pub(crate) gzip: &'static [u8],
+}
+
+impl File {
+    /// Answers with the form that the request takes. `tag` is another wherever the content is.
+    pub(crate) fn answer(&self, asked: &HeaderMap, tag: &str) -> Response {
+        let (bytes, encoding) = match negotiate(asked) {
+            Encoding::Brotli => (self.brotli, Some("br")),
+            Encoding::Gzip => (self.gzip, Some("gzip")),
+            Encoding::Identity => (self.plain, None),
+        };
+        let mut response = bytes.into_response();
+        let answer = response.headers_mut();
+        let mut set = |name, value| answer.insert(name, HeaderValue::from_static(value));
+        set(header::CONTENT_TYPE, content_type(self.name));
+        set(header::VARY, "accept-encoding");
+        if let Some(encoding) = encoding {
+            set(header::CONTENT_ENCODING, encoding);
+        }
+        // Each form has a tag of its own.
+        let tag = format!("\"{tag}-{}\"", encoding.unwrap_or("plain"));
+        if let Ok(tag) = HeaderValue::try_from(tag) {
+            answer.insert(header::ETAG, tag);
+        }
+        response
+    }
 }
 
 /// Whether the server was built with the web client.
@@ -35,25 +62,12 @@ pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
     else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let (bytes, encoding) = match negotiate(&headers) {
-        Encoding::Brotli => (file.brotli, Some("br")),
-        Encoding::Gzip => (file.gzip, Some("gzip")),
-        Encoding::Identity => (file.plain, None),
-    };
-    let mut response = bytes.into_response();
-    let answer = response.headers_mut();
-    let mut set = |name, value| answer.insert(name, header::HeaderValue::from_static(value));
-    set(header::CONTENT_TYPE, content_type(file.name));
-    set(header::CACHE_CONTROL, "public, max-age=31536000, immutable");
-    set(header::VARY, "accept-encoding");
-    if let Some(encoding) = encoding {
-        set(header::CONTENT_ENCODING, encoding);
-    }
-    // The folder's name holds the hash of all that is in it; each form has a tag of its own.
-    let tag = format!("\"{PACKAGE_DIR}-{}\"", encoding.unwrap_or("plain"));
-    if let Ok(tag) = header::HeaderValue::try_from(tag) {
-        answer.insert(header::ETAG, tag);
-    }
+    // The folder's name holds the hash of all that is in it.
+    let mut response = file.answer(&headers, PACKAGE_DIR);
+    let control = HeaderValue::from_static("public, max-age=31536000, immutable");
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, control);
     response
 }
 

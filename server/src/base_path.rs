@@ -4,12 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 /// What each route begins with (`app::routes`), but `/` and the package, which nothing can be taken for.
-const ROUTES: [&str; 5] = [
+const ROUTES: [&str; 6] = [
     "/chat/room",
     "/chat/rooms",
     "/ws/chat",
     "/healthz",
     "/readyz",
+    "/metrics",
 ];
 
 /// A path such as `/chat-app`, under which all addresses are that the server gives out; or none.

@@ -6,17 +6,22 @@ use std::path::PathBuf;
 
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::base_path::BasePath;
 use crate::listen::ListenAddress;
-use crate::origin::AllowedOrigin;
+use crate::origin::{AllowedHost, AllowedOrigin};
+use crate::sockjs::ClientUrl;
 
 /// Sarangbang: a chat server. Serves the pages, the room API, and STOMP over WebSocket and SockJS.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "sarangbang", version, about)]
 pub struct Config {
+    /// What to do instead of serving
+    #[command(subcommand)]
+    pub task: Option<Task>,
+
     /// Where to listen, as host and port; comma-separated, or given more than once, for several. Port
     /// 0 takes a free one, which the first log line names
     #[arg(
@@ -33,8 +38,27 @@ pub struct Config {
     pub base_path: BasePath,
 
     /// The folder that holds rooms and messages; made if missing
-    #[arg(long, env = "SARANGBANG_DATA_DIR", default_value = "./data")]
+    #[arg(
+        long,
+        env = "SARANGBANG_DATA_DIR",
+        default_value = "./data",
+        global = true
+    )]
     pub data_dir: PathBuf,
+
+    /// Starts on a database that is behind what was acknowledged: its newest messages are lost, or it
+    /// is an older copy that was put back. It goes on from there, and clients are told by a new epoch.
+    /// Changes nothing where nothing is missing
+    #[arg(
+        long,
+        env = "SARANGBANG_ACCEPT_LOSS",
+        default_value_t = false,
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_parser = parse_switch
+    )]
+    pub accept_loss: bool,
 
     /// Origins besides the server's own whose pages may connect, comma-separated, such as
     /// https://www.example.org; https://*.example.org for the hosts below one, `*` for all
@@ -45,6 +69,16 @@ pub struct Config {
     )]
     pub allowed_origins: Vec<List<AllowedOrigin>>,
 
+    /// Names of the server that it answers to, comma-separated, such as chat.example.org; *.example.org
+    /// for those below one, `*` for any. Besides these it answers to addresses, to localhost, and to the
+    /// hosts of --allowed-origins; to others with 421
+    #[arg(
+        long,
+        env = "SARANGBANG_HOSTS",
+        value_parser = List::<AllowedHost>::parse
+    )]
+    pub hosts: Vec<List<AllowedHost>>,
+
     /// Proxies whose X-Forwarded-For, -Host, -Port and -Proto are believed, comma-separated: addresses or
     /// networks such as 10.0.0.0/8
     #[arg(
@@ -54,11 +88,12 @@ pub struct Config {
     )]
     pub trusted_proxies: Vec<List<IpNet>>,
 
-    /// Chat messages a second that one session may send; 0 for no limit
+    /// Messages a second that one session may send; 0 for no limit. One to a plain destination counts
+    /// once for each 4 KiB that are begun
     #[arg(long, env = "SARANGBANG_MESSAGE_RATE", default_value_t = 20)]
     pub message_rate: u32,
 
-    /// Chat messages that one session may send in a burst
+    /// Messages that one session may send in a burst
     #[arg(long, env = "SARANGBANG_MESSAGE_BURST", default_value_t = 60)]
     pub message_burst: u32,
 
@@ -70,7 +105,8 @@ pub struct Config {
     #[arg(long, env = "SARANGBANG_FRAME_BYTES_MAX", default_value_t = 65_536)]
     pub frame_bytes_max: usize,
 
-    /// The most bytes in a STOMP frame before CONNECTED
+    /// The most bytes in a STOMP frame before CONNECTED; a WebSocket message or the body of a SockJS
+    /// request may then have 1,024 more
     #[arg(
         long,
         env = "SARANGBANG_CONNECT_FRAME_BYTES_MAX",
@@ -128,6 +164,14 @@ pub struct Config {
     )]
     pub plain_destinations: bool,
 
+    /// The most subscriptions of one plain destination; 0 for no limit
+    #[arg(
+        long,
+        env = "SARANGBANG_SUBSCRIBERS_PER_DESTINATION",
+        default_value_t = 10_000
+    )]
+    pub subscribers_per_destination: usize,
+
     /// The largest prefetch-count of a subscription
     #[arg(long, env = "SARANGBANG_PREFETCH_MAX", default_value_t = 1_000)]
     pub prefetch_max: u16,
@@ -152,6 +196,24 @@ pub struct Config {
     )]
     pub transaction_bytes_max: usize,
 
+    /// Milliseconds that a transaction may be open; then its session ends with an ERROR
+    #[arg(
+        long,
+        env = "SARANGBANG_TRANSACTION_TIMEOUT_MS",
+        default_value_t = 60_000,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub transaction_timeout_ms: u64,
+
+    /// The most bytes of memory that the open transactions of all sessions hold together; past it whoever
+    /// wants more gets an ERROR. One session may hold a quarter of what is left, and 64 KiB always
+    #[arg(
+        long,
+        env = "SARANGBANG_OPEN_TRANSACTIONS_BYTES_MAX",
+        default_value_t = 134_217_728
+    )]
+    pub open_transactions_bytes_max: usize,
+
     /// The most bytes of what is not stored that wait for one slow reader
     #[arg(
         long,
@@ -160,17 +222,20 @@ pub struct Config {
     )]
     pub slow_reader_bytes_max: usize,
 
+    /// The most bytes of what is not stored that wait for all readers and at all queues together; past
+    /// it each reader may have an eighth of its own, and queues hold nothing back
+    #[arg(long, env = "SARANGBANG_PLAIN_BYTES_MAX", default_value_t = 67_108_864)]
+    pub plain_bytes_max: usize,
+
     /// Milliseconds after which a peer that takes no byte, while some wait, is dropped
     #[arg(long, env = "SARANGBANG_STALL_TIMEOUT_MS", default_value_t = 30_000)]
     pub stall_timeout_ms: u64,
 
-    /// Where SockJS's iframe page loads the client's script from: the version of the pages that embed it
-    #[arg(
-        long,
-        env = "SARANGBANG_SOCKJS_CLIENT_URL",
-        default_value = "https://cdn.jsdelivr.net/npm/sockjs-client@1/dist/sockjs.min.js"
-    )]
-    pub sockjs_client_url: String,
+    /// The sockjs-client that SockJS's page for frames loads instead of those built in, which must be of the
+    /// version of the pages that embed it: a path on this host, or an address with the hash of what is to be
+    /// there, such as https://cdn.example.org/sockjs-client@1.6.1/sockjs.min.js#sha384-…
+    #[arg(long, env = "SARANGBANG_SOCKJS_CLIENT_URL")]
+    pub sockjs_client_url: Option<ClientUrl>,
 
     /// Sets the cookie JSESSIONID on SockJS sessions, for load balancers that keep sessions by it
     #[arg(
@@ -217,6 +282,36 @@ pub struct Config {
     #[arg(long, env = "SARANGBANG_KEEP_ALIVE_MS", default_value_t = 75_000)]
     pub keep_alive_ms: u64,
 
+    /// The most connections; 0 for as many as the system lets the process have files
+    #[arg(long, env = "SARANGBANG_CONNECTIONS", default_value_t = 65_536)]
+    pub connections: usize,
+
+    /// The most connections of one address; 0 for no limit. Behind a trusted proxy its requests under way
+    /// and WebSockets count
+    #[arg(long, env = "SARANGBANG_CONNECTIONS_PER_ADDRESS", default_value_t = 0)]
+    pub connections_per_address: usize,
+
+    /// The most histories, lists and pages that are made or wait to be read at a time; 0 for no limit
+    #[arg(long, env = "SARANGBANG_ANSWERS", default_value_t = 1_024)]
+    pub answers: usize,
+
+    /// The most of them for one address; 0 for no limit
+    #[arg(long, env = "SARANGBANG_ANSWERS_PER_ADDRESS", default_value_t = 128)]
+    pub answers_per_address: usize,
+
+    /// The most bytes of such answers, and of requests' bodies that have not come whole, that are held at
+    /// a time; 0 for no limit
+    #[arg(long, env = "SARANGBANG_HTTP_BYTES", default_value_t = 134_217_728)]
+    pub http_bytes: usize,
+
+    /// The most of them for one address; 0 for no limit
+    #[arg(
+        long,
+        env = "SARANGBANG_HTTP_BYTES_PER_ADDRESS",
+        default_value_t = 33_554_432
+    )]
+    pub http_bytes_per_address: usize,
+
     /// How the log is written
     #[arg(long, env = "SARANGBANG_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -257,6 +352,27 @@ impl<'a, T> IntoIterator for &'a List<T> {
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter()
     }
+}
+
+/// What the program does with the data directory instead of serving.
+#[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
+pub enum Task {
+    /// Copies the database to a file, as it is now, while the server may run
+    Backup {
+        /// The file, which must not be there yet
+        file: PathBuf,
+    },
+    /// Puts a copy in the place of the database, whose server must be stopped, under a new epoch. What
+    /// was there is kept beside it
+    Restore {
+        /// The file that `backup` made
+        file: PathBuf,
+    },
+    /// Reads all of the database, while the server may run, and says what in it is not as it must be
+    Check {
+        /// Another database to check, such as a file that `backup` made
+        file: Option<PathBuf>,
+    },
 }
 
 impl Config {
@@ -342,6 +458,30 @@ mod tests {
             found.map(|(_, value)| OsString::from(value))
         };
         Config::read_from(arguments, variable).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tasks_take_the_data_directory_on_either_side() {
+        let file = || PathBuf::from("b.db");
+        for (options, task) in [
+            (&["backup", "b.db"][..], Task::Backup { file: file() }),
+            (&["restore", "b.db"], Task::Restore { file: file() }),
+            (&["check"], Task::Check { file: None }),
+            (&["check", "b.db"], Task::Check { file: Some(file()) }),
+        ] {
+            let around = [&["--data-dir", "/a"], options, &["--data-dir", "/b"]];
+            for (options, data_dir) in [
+                (options.to_vec(), "/set"),
+                (around[..2].concat(), "/a"),
+                (around[1..].concat(), "/b"),
+            ] {
+                let read = read(&options, &[("SARANGBANG_DATA_DIR", "/set")]).unwrap();
+                assert_eq!(read.data_dir, PathBuf::from(data_dir), "{options:?}");
+                assert_eq!(read.task.as_ref(), Some(&task), "{options:?}");
+            }
+        }
+        assert!(read(&["backup"], &[]).is_err());
+        assert_eq!(read(&[], &[]).unwrap().task, None);
     }
 
     /// Every variable, and whether it is a switch.

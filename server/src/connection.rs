@@ -7,6 +7,8 @@
 
 mod cursor;
 mod hub;
+mod posts;
+mod sending;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +20,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use governor::{DefaultDirectRateLimiter, Quota};
 use shared::stomp::Headers;
 use shared::stomp::server::{Event, Session, Ticket};
 use tokio::time::Sleep;
@@ -26,11 +27,14 @@ use uuid::Uuid;
 
 use self::cursor::{Page, Subscriptions};
 pub(crate) use self::hub::{Hub, Settings};
+use self::sending::{Held, Rate};
+use crate::awake;
 use crate::chat::plain::Reader;
-use crate::chat::{About, Chat, Checked, Refusal};
+use crate::chat::{About, Chat};
 use crate::guest::Visitor;
 use crate::log::tail::lock;
-use crate::log::{Done, Origin, Outcome, SessionNumber, Signal};
+use crate::log::{Origin, Outcome, SessionNumber, Signal};
+use crate::metrics::{TransportKind, meters};
 
 /// A connection takes entries from its cursors until so many bytes wait for the socket.
 const FILL_BYTES: usize = 128 << 10;
@@ -68,10 +72,16 @@ pub(crate) enum Input {
 
 /// A stream of payloads in both directions: WebSocket or SockJS.
 pub(crate) trait Transport {
+    /// What sessions over it are counted as.
+    const KIND: TransportKind;
     /// It carries UTF-8 alone: [`Transport::push_binary`] is not called.
     const IS_TEXT: bool;
     /// Takes what has come in.
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input>;
+    /// Whether the peer has gone, as far as can be told where what it sent is not taken.
+    fn is_gone(&mut self) -> bool;
+    /// Takes larger payloads from now on: the client has connected.
+    fn admit(&mut self);
     /// Adds one STOMP frame, given in pieces, or one line feed, to what is to be written.
     fn push(&mut self, frame: &[&[u8]]);
     /// The same for a frame that is not UTF-8.
@@ -94,7 +104,7 @@ pub(crate) trait Transport {
 
 /// What others hand to a connection: it is woken by the signal and takes them. Each answers something
 /// that the connection asked for, so that they are as many as it may wait for: [`UNANSWERED_MAX`], and
-/// `cursor::ASKED_MAX`.
+/// `cursor::READS_MAX`.
 #[derive(Default)]
 pub(crate) struct Mailbox {
     signal: Arc<Signal>,
@@ -118,16 +128,6 @@ impl Mailbox {
     }
 }
 
-/// A SEND or COMMIT that must wait: for its turn by the rate, or for room in the log.
-struct Held {
-    ticket: Ticket,
-    checked: Checked,
-    done: Option<Done>,
-    /// Chat messages of it that the rate has not let through yet.
-    unpaid: u32,
-    until: Option<Instant>,
-}
-
 struct Connection<T> {
     transport: T,
     session: Session,
@@ -144,11 +144,13 @@ struct Connection<T> {
     frames_left: usize,
     /// Frames may have come that are not handled, for want of a turn alone.
     is_behind: bool,
-    rate: Option<DefaultDirectRateLimiter>,
+    rate: Option<Rate>,
     timer: Pin<Box<Sleep>>,
     taken: u64,
     taken_at: Instant,
     peer_gone: bool,
+    /// It was closed as it took too little.
+    is_slow: bool,
     closing_until: Option<Instant>,
 }
 
@@ -167,6 +169,7 @@ pub(crate) async fn run<T: Transport + Unpin + 'static>(
         drop(tokio::time::timeout(CLOSE_TIMEOUT, flush).await);
         return;
     };
+    let _counted = meters().open(T::KIND);
     let mut connection = Connection::new(transport, chat, hub, mailbox, seat.number, visitor);
     poll_fn(|cx| connection.poll(cx)).await;
 }
@@ -208,9 +211,9 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
     ) -> Self {
         let settings = hub.settings();
         let id = Uuid::new_v4().to_string();
-        let now = Instant::now();
+        let now = awake::now();
         let signal = Arc::clone(&mailbox.signal);
-        let reader = Arc::new(Reader::new(signal, settings.slow_reader_bytes_max));
+        let reader = Arc::new(Reader::new(signal, Arc::clone(&chat.bounds)));
         Connection {
             transport,
             session: Session::new(Arc::clone(&settings.stomp), id, hub.since_start(now)),
@@ -225,14 +228,12 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             unanswered: 0,
             frames_left: FRAMES_MAX,
             is_behind: false,
-            rate: settings.message_rate.map(|rate| {
-                let quota = Quota::per_second(rate).allow_burst(settings.message_burst);
-                DefaultDirectRateLimiter::direct(quota)
-            }),
-            timer: Box::pin(tokio::time::sleep_until(now.into())),
+            rate: Rate::new(settings),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             taken: 0,
             taken_at: now,
             peer_gone: false,
+            is_slow: false,
             closing_until: None,
             mailbox,
             hub,
@@ -245,12 +246,12 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         for _ in 0..ROUNDS_MAX {
             // What becomes ready from here on is seen in this round, or begins another.
             self.mailbox.signal.take();
-            let now = Instant::now();
+            let now = awake::now();
             if self.hub.is_draining() {
                 self.session
                     .close(1012, "the server is going down; connect again in a moment");
             }
-            self.take_replies();
+            self.take_replies(now);
             let is_reading = self.is_reading();
             let mut busy = is_reading && self.read(cx, now);
             self.run_session(now);
@@ -306,7 +307,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         self.unanswered >= UNANSWERED_MAX
     }
 
-    fn take_replies(&mut self) {
+    fn take_replies(&mut self, now: Instant) {
         let replies = std::mem::take(&mut *lock(&self.mailbox.replies));
         for reply in replies {
             match reply {
@@ -316,7 +317,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                     outcome,
                 } => {
                     self.unanswered -= 1;
-                    self.conclude(ticket, about, outcome);
+                    self.conclude(ticket, about, outcome, now);
                 }
                 Reply::Page(page) => {
                     if let Err(error) = self.subscriptions.take_page(page) {
@@ -346,7 +347,10 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         let stomp_now = self.stomp_now(now);
         match input {
             Input::Payload(_) if closing => {}
-            Input::Payload(payload) => self.session.handle_input(payload, stomp_now),
+            Input::Payload(payload) => {
+                meters().received_bytes.increment(payload.len() as u64);
+                self.session.handle_input(payload, stomp_now);
+            }
             Input::Alive => self.session.handle_alive(stomp_now),
             // What is no answer to our close ends it as an answer would.
             Input::Fault(..) if closing => self.peer_gone = true,
@@ -369,9 +373,8 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
     fn run_session(&mut self, now: Instant) {
         let stomp_now = self.stomp_now(now);
         if let Some(held) = self.held.take() {
-            // Who is not read is not silent.
-            self.session.handle_alive(stomp_now);
-            self.send(*held, now);
+            self.session.handle_unread(stomp_now);
+            self.go_on(*held, now);
         }
         if self
             .session
@@ -393,8 +396,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         if self.transport.pending() > self.hub.settings().slow_reader_bytes_max
             || self.subscriptions.have_overflowed()
         {
-            let reason = "slow reader: too much waits that is not stored";
-            self.session.close(4500, reason);
+            self.close_slow("slow reader: too much waits that is not stored");
         }
         if let Some(close) = self.session.poll_close() {
             self.transport.close(close.code, &close.reason);
@@ -407,6 +409,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
     /// Handles the peer's frames until one must wait, or others are to have their turn.
     fn handle_frames(&mut self, now: Instant) {
         let stomp_now = self.stomp_now(now);
+        let before = self.frames_left;
         while self.held.is_none()
             && !self.is_loaded()
             && let Some(event) = self
@@ -415,12 +418,19 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         {
             self.handle(event, now);
         }
+        let handled = before - self.frames_left;
+        if handled > 0 {
+            meters().frames_received.increment(handled as u64);
+        }
         self.is_behind = self.held.is_none() && !self.is_loaded() && self.frames_left == 0;
     }
 
     fn handle(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Connected { headers } => self.introduce(&headers),
+            Event::Connected { headers } => {
+                self.transport.admit();
+                self.introduce(&headers);
+            }
             Event::Disconnect => {}
             Event::Subscribe {
                 ticket,
@@ -447,14 +457,8 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
                 positions,
                 is_nack,
             } => self.subscriptions.settle(subscription, &positions, is_nack),
-            Event::Send { ticket, sent } => {
-                let checked = self.chat.check(self.origin, sent);
-                self.hold(ticket, checked, now);
-            }
-            Event::Commit { ticket, sends } => {
-                let checked = self.chat.check_transaction(self.origin, sends);
-                self.hold(ticket, checked, now);
-            }
+            Event::Send { ticket, sent } => self.send(ticket, vec![sent], false, now),
+            Event::Commit { ticket, sends } => self.send(ticket, sends, true, now),
         }
     }
 
@@ -469,97 +473,6 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         self.origin.guest = shown.or(self.origin.guest);
         if let Some(guest) = self.origin.guest {
             self.session.introduce(GUEST, &guests.sign(guest));
-        }
-    }
-
-    /// Sends what was checked, now or as soon as it can.
-    fn hold(&mut self, ticket: Ticket, checked: Result<Checked, Refusal>, now: Instant) {
-        match checked {
-            Err(refusal) => self.refuse(ticket, refusal),
-            Ok(checked) => {
-                let held = Held {
-                    ticket,
-                    unpaid: checked.count(),
-                    checked,
-                    done: None,
-                    until: None,
-                };
-                self.send(held, now);
-            }
-        }
-    }
-
-    /// Tells the sender what became of what they sent.
-    fn conclude(&mut self, ticket: Ticket, about: About, outcome: Outcome) {
-        match self.chat.conclude(about, outcome) {
-            None => self.session.accept(ticket),
-            Some(refusal) => self.refuse(ticket, refusal),
-        }
-    }
-
-    /// Sends what was checked, or holds it as long as the rate and the log do not let it.
-    fn send(&mut self, mut held: Held, now: Instant) {
-        if let Some(rate) = &self.rate {
-            let burst = self.hub.settings().message_burst.get();
-            while held.unpaid > 0 {
-                let part = held.unpaid.min(burst);
-                let cells = std::num::NonZeroU32::new(part).unwrap_or(std::num::NonZeroU32::MIN);
-                match rate.check_n(cells) {
-                    Ok(Ok(())) => held.unpaid -= part,
-                    Ok(Err(wait)) => {
-                        use governor::clock::Clock as _;
-                        let wait =
-                            wait.wait_time_from(governor::clock::DefaultClock::default().now());
-                        held.until = Some(now + wait);
-                        self.held = Some(Box::new(held));
-                        return;
-                    }
-                    // A part is never larger than the burst.
-                    Err(_) => break,
-                }
-            }
-        }
-        held.until = None;
-        let ticket = held.ticket;
-        if held.checked.count() == 0 {
-            return self.conclude(ticket, held.checked.take_about(), Outcome::Appended);
-        }
-        let done = held.done.take().unwrap_or_else(|| {
-            let mailbox = Arc::clone(&self.mailbox);
-            let about = held.checked.take_about();
-            Done::new(move |outcome| {
-                mailbox.put(Reply::Sent {
-                    ticket,
-                    about,
-                    outcome,
-                })
-            })
-        });
-        match self.chat.send(held.checked, done, &self.mailbox.signal) {
-            Ok(()) => self.unanswered += 1,
-            Err(back) => {
-                let (checked, done) = *back;
-                self.held = Some(Box::new(Held {
-                    checked,
-                    done: Some(done),
-                    unpaid: 0,
-                    ..held
-                }));
-            }
-        }
-    }
-
-    /// Tells the sender why a SEND was refused (contract, section 3).
-    fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
-        let receipt = self.session.receipt_of(ticket).map(str::to_owned);
-        let refusal = refusal.with_receipt(receipt.as_deref());
-        let is_heard = self.closing_until.is_none();
-        let is_told = is_heard && self.subscriptions.tell_refusal(&refusal);
-        if is_heard && !is_told && receipt.is_some() {
-            self.session
-                .fail(Some(ticket), refusal.title, &refusal.words());
-        } else {
-            self.session.pass_over(ticket);
         }
     }
 
@@ -583,8 +496,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         }
         match self.transport.poll_flush(cx) {
             Poll::Ready(Ok(())) => {
-                self.taken = self.transport.taken();
-                self.taken_at = now;
+                self.note_taken(now);
                 self.closing_until.is_none() && self.subscriptions.has_more(&self.session)
             }
             Poll::Ready(Err(error)) => {
@@ -597,16 +509,31 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             }
             Poll::Pending => {
                 if self.transport.taken() != self.taken {
-                    self.taken = self.transport.taken();
-                    self.taken_at = now;
+                    self.note_taken(now);
                 } else if now >= self.stalled_at() && self.closing_until.is_none() {
-                    self.session
-                        .close(4500, "slow reader: no byte was taken for too long");
+                    self.close_slow("slow reader: no byte was taken for too long");
                     return true;
                 }
                 false
             }
         }
+    }
+
+    fn note_taken(&mut self, now: Instant) {
+        let taken = self.transport.taken();
+        meters()
+            .sent_bytes
+            .increment(taken.saturating_sub(self.taken));
+        self.taken = taken;
+        self.taken_at = now;
+    }
+
+    fn close_slow(&mut self, reason: &str) {
+        if !self.is_slow {
+            self.is_slow = true;
+            meters().slow_readers.increment(1);
+        }
+        self.session.close(4500, reason);
     }
 
     fn stalled_at(&self) -> Instant {
@@ -629,7 +556,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
         let Some(deadline) = deadline else {
             return Poll::Pending;
         };
-        let deadline = tokio::time::Instant::from_std(deadline);
+        let deadline = awake::due(deadline);
         if self.timer.is_elapsed() || deadline < self.timer.deadline() {
             self.timer.as_mut().reset(deadline);
         }

@@ -10,16 +10,21 @@ pub(crate) const DATABASE: &str = "sarangbang.db";
 /// Held by the process that uses the directory.
 pub(crate) const LOCK: &str = "sarangbang.lock";
 
+/// What was acknowledged last, so that a database that is behind it is noticed.
+pub(crate) const MARK: &str = "sarangbang.mark";
+
 /// The key that signs guests' cookies.
 pub(crate) const COOKIE_KEY: &str = "cookie.key";
 
 /// All that we keep in it.
-const OURS: [&str; 7] = [
+const OURS: [&str; 9] = [
     DATABASE,
     "sarangbang.db-wal",
     "sarangbang.db-shm",
     "sarangbang.db-journal",
     LOCK,
+    MARK,
+    "sarangbang.part",
     COOKIE_KEY,
     "cookie.part",
 ];
@@ -54,14 +59,30 @@ pub(crate) fn writable() -> OpenOptions {
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let part = path.with_extension("part");
     // One that a crash has left may be open to others.
-    match std::fs::remove_file(&part) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove(&part)?;
     let mut file = writable().create_new(true).open(&part)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    std::fs::rename(part, path)
+    put(&part, path)
+}
+
+/// Gives a file that is on disk its name there.
+pub(crate) fn put(part: &Path, path: &Path) -> Result<()> {
+    std::fs::rename(part, path)?;
+    // The name is on disk only when the directory is.
+    #[cfg(unix)]
+    if let Some(directory) = std::path::absolute(path)?.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Removes a file, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Closes the directory and what we keep in it to everybody else, where they are ours to close. Says

@@ -14,12 +14,20 @@ use crate::data_dir;
 
 const COOKIE: &str = "sarangbang_guest";
 
+/// Its name over https (RFC 6265bis, section 4.1.3): a browser takes it from this host alone. Without that
+/// a neighbour under the same domain, or who can change what goes over http, could make its guest of
+/// whoever visits, and so speak for them. Such a cookie is for all paths of the host: where the server
+/// stands under one of them, that follows, as there may be another one beside it.
+const HOST_COOKIE: &str = "__Host-sarangbang_guest";
+
 /// Signs and reads guests' cookies.
 #[derive(Clone)]
 pub(crate) struct Guests {
     key: Key,
-    /// Under which path cookies are sent back.
-    cookie_path: String,
+    /// The path under which the server stands.
+    base: String,
+    /// The cookie's name over https.
+    host_cookie: String,
 }
 
 /// What a request says of its guest.
@@ -53,12 +61,18 @@ impl Visitor {
 }
 
 impl Guests {
-    /// Reads the key in the data directory, or makes it; cookies are for `cookie_path`.
-    pub(crate) fn open(data_dir: &Path, cookie_path: String) -> std::io::Result<Self> {
+    /// Reads the key in the data directory, or makes it; `base` is the path under which the server stands.
+    pub(crate) fn open(data_dir: &Path, base: &str) -> std::io::Result<Self> {
         let path = data_dir.join(data_dir::COOKIE_KEY);
+        let with = |key| Guests {
+            key,
+            base: base.to_owned(),
+            // As `Set-Cookie` encodes it.
+            host_cookie: [HOST_COOKIE, base.trim_end_matches('/')].concat(),
+        };
         match std::fs::read(&path) {
             Ok(bytes) => match Key::try_from(bytes.as_slice()) {
-                Ok(key) => Ok(Guests { key, cookie_path }),
+                Ok(key) => Ok(with(key)),
                 Err(_) => Err(std::io::Error::new(
                     std::io::ErrorKind::InvalidData,
                     format!(
@@ -70,17 +84,22 @@ impl Guests {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = Key::generate();
                 data_dir::write(&path, key.master())?;
-                Ok(Guests { key, cookie_path })
+                Ok(with(key))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Reads the cookie of a request.
-    pub(crate) fn visit(&self, headers: &HeaderMap) -> Visit {
+    /// The cookie's name, where the browser came by https, or not. Only that one is read.
+    fn cookie_name(&self, is_secure: bool) -> &str {
+        if is_secure { &self.host_cookie } else { COOKIE }
+    }
+
+    /// Reads the cookie of a request, which came by https, or not.
+    pub(crate) fn visit(&self, headers: &HeaderMap, is_secure: bool) -> Visit {
         let jar = SignedCookieJar::from_headers(headers, self.key.clone());
         let known = jar
-            .get(COOKIE)
+            .get(self.cookie_name(is_secure))
             .and_then(|cookie| Uuid::try_parse(cookie.value()).ok());
         Visit {
             known,
@@ -89,12 +108,14 @@ impl Guests {
     }
 
     /// The `Set-Cookie` that introduces a guest.
-    pub(crate) fn cookie(&self, guest: Uuid, secure: bool) -> HeaderValue {
-        let cookie = Cookie::build((COOKIE, guest.to_string()))
-            .path(self.cookie_path.clone())
+    pub(crate) fn cookie(&self, guest: Uuid, is_secure: bool) -> HeaderValue {
+        let name = self.cookie_name(is_secure).to_owned();
+        let path = if is_secure { "/" } else { &self.base };
+        let cookie = Cookie::build((name, guest.to_string()))
+            .path(path.to_owned())
             .http_only(true)
             .same_site(SameSite::Lax)
-            .secure(secure)
+            .secure(is_secure)
             .permanent()
             .build();
         let jar = SignedCookieJar::new(self.key.clone()).add(cookie);

@@ -5,6 +5,7 @@
 //! it, so that whoever asks could choose an address.
 
 mod allowed;
+mod hosts;
 mod refused;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,6 +19,8 @@ use url::Url;
 
 pub use self::allowed::AllowedOrigin;
 use self::allowed::Origin;
+pub use self::hosts::AllowedHost;
+pub(crate) use self::hosts::{Hosts, settle};
 use self::refused::Refused;
 
 /// Who asks, as far as it can be believed.
@@ -27,6 +30,8 @@ pub(crate) struct Caller {
     pub(crate) address: IpAddr,
     /// Whether the browser came by https.
     pub(crate) is_secure: bool,
+    /// Whether it is a trusted proxy's connection.
+    pub(crate) is_forwarded: bool,
     /// Host and port that the browser asked for, as they came.
     host: String,
     /// The port that a trusted proxy says the browser asked for.
@@ -43,7 +48,7 @@ impl Caller {
             peer.0.ip().to_canonical()
         });
         let headers = &parts.headers;
-        let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
+        let is_trusted = |address: IpAddr| is_trusted(address, trusted);
         let forwarded = |name: &'static str| {
             let newest = entries(headers, name).last();
             newest.filter(|_| is_trusted(peer))
@@ -55,6 +60,7 @@ impl Caller {
         Caller {
             address: counted_as(client_address(peer, headers, is_trusted)),
             is_secure: forwarded("x-forwarded-proto") == Some("https"),
+            is_forwarded: is_trusted(peer),
             host: forwarded("x-forwarded-host")
                 .or(host)
                 .unwrap_or_default()
@@ -103,7 +109,9 @@ pub(crate) struct Origins {
 pub(crate) enum Access {
     /// What browsers keep from pages that may not read it.
     Usual,
-    /// A script, as jsonp is, which any page can load: for other origins only where all may.
+    /// A frame, which no link leads to and which brings no `Origin`.
+    Frame,
+    /// A script, as jsonp is, which any page can load: only where all may.
     Script,
 }
 
@@ -121,8 +129,8 @@ impl Origins {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let origin = match headers.get(header::ORIGIN) {
             Some(origin) => origin.to_str().unwrap_or_default().to_owned(),
-            None if text(HeaderName::from_static("sec-fetch-site")) != Some("cross-site") => {
-                return true;
+            None if !Self::is_referer_judged(headers, access) => {
+                return access != Access::Script || self.are_all_allowed();
             }
             None => text(header::REFERER)
                 .and_then(|page| Url::parse(page).ok())
@@ -136,14 +144,24 @@ impl Origins {
         may
     }
 
+    /// Whether a request without an `Origin` is its page's to answer for: where the browser says that it is
+    /// of another site or host. Over plain http it does not say, and a frame's `Referer` counts if there is one.
+    fn is_referer_judged(headers: &HeaderMap, access: Access) -> bool {
+        match headers.get("sec-fetch-site") {
+            // A page of the same site may be of another host.
+            Some(site) => site == "cross-site" || site == "same-site",
+            None => access == Access::Frame && headers.contains_key(header::REFERER),
+        }
+    }
+
     fn allows(&self, caller: &Caller, origin: &str, access: Access) -> bool {
-        if self.allowed.iter().any(AllowedOrigin::is_all) {
+        if self.are_all_allowed() {
             // Of another site's page without even a `Referer` nothing is known.
             return !origin.is_empty();
         }
         Origin::parse(origin).is_some_and(|origin| {
             let is_listed = || self.allowed.iter().any(|allowed| allowed.matches(&origin));
-            caller.is_own(&origin) || (access == Access::Usual && is_listed())
+            access != Access::Script && (caller.is_own(&origin) || is_listed())
         })
     }
 
@@ -161,7 +179,7 @@ impl Origins {
             &origin
         };
         let list = match access {
-            Access::Usual => "list it in --allowed-origins",
+            Access::Usual | Access::Frame => "list it in --allowed-origins",
             Access::Script => "to let it use jsonp, --allowed-origins must be `*`",
         };
         let proxy = match caller.stranger {
@@ -175,9 +193,18 @@ impl Origins {
         );
     }
 
+    /// Whether pages of any origin but the server's own may connect.
+    pub(crate) fn has_foreign(&self) -> bool {
+        !self.allowed.is_empty()
+    }
+
+    fn are_all_allowed(&self) -> bool {
+        self.allowed.iter().any(AllowedOrigin::is_all)
+    }
+
     /// The list as sources of a `Content-Security-Policy`.
     pub(crate) fn sources(&self) -> String {
-        if self.allowed.iter().any(AllowedOrigin::is_all) {
+        if self.are_all_allowed() {
             return "*".to_owned();
         }
         let mut sources = "'self'".to_owned();
@@ -226,8 +253,14 @@ fn entries<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item
         .filter(|entry| !entry.is_empty())
 }
 
+/// Whether an address is one of these proxies.
+pub(crate) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
+}
+
 /// IPv6 addresses count by /64 (contract, section 4).
-fn counted_as(address: IpAddr) -> IpAddr {
+pub(crate) fn counted_as(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
         address => address,
@@ -259,6 +292,8 @@ mod tests {
         let chat = ("host", "chat.example");
         let with_port = ("host", "chat.example:8080");
         let cross = ("sec-fetch-site", "cross-site");
+        let same_site = ("sec-fetch-site", "same-site");
+        let same_origin = ("sec-fetch-site", "same-origin");
         let cases: &[(&[(&str, &str)], &[&str], bool)] = &[
             (&[chat], NONE, true),
             (&[chat, ("origin", "https://chat.example")], NONE, true),
@@ -289,6 +324,29 @@ mod tests {
                 false,
             ),
             (&[("origin", "http://")], NONE, false),
+            (&[chat, same_origin], NONE, true),
+            (&[chat, ("sec-fetch-site", "none")], NONE, true),
+            (&[chat, same_site], NONE, false),
+            (
+                &[chat, same_site, ("referer", "https://blog.example/")],
+                NONE,
+                false,
+            ),
+            (
+                &[chat, same_site, ("referer", "https://chat.example/")],
+                NONE,
+                true,
+            ),
+            (
+                &[chat, same_site, ("referer", "https://shop.example/")],
+                SHOP,
+                true,
+            ),
+            (
+                &[chat, same_origin, ("origin", "https://evil.example")],
+                NONE,
+                false,
+            ),
         ];
         for (headers, allowed, expected) in cases {
             let parts = parts("203.0.113.9", headers);
@@ -296,8 +354,8 @@ mod tests {
             let origins = origins(allowed);
             let may = |access| origins.admit(&caller, &parts.headers, access);
             assert_eq!(may(Access::Usual), *expected, "{headers:?}");
-            // A script is for our own pages, and where all may.
-            let expected = *expected && *allowed != SHOP;
+            // A script is for where all may.
+            let expected = *expected && *allowed == ALL;
             assert_eq!(may(Access::Script), expected, "{headers:?}");
         }
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use client::ssr::{PageRequest, Reading, Source, Unavailable};
 use client::{Language, Visit};
@@ -15,10 +15,10 @@ use shared::chat::{ChatMessage, ChatRoom, RoomId};
 use tokio::sync::oneshot;
 
 use crate::app::AppState;
-use crate::assets;
 use crate::chat::{Chat, answer};
 use crate::log::{self, Range, StoreError};
 use crate::origin::Caller;
+use crate::{api, assets};
 
 const LANGUAGE_COOKIE: &str = "sarangbang_lang";
 
@@ -83,10 +83,19 @@ pub(crate) async fn page(
 ) -> Response {
     let chosen = chosen_language(request.uri().query());
     let language = chosen.unwrap_or_else(|| language_of(request.headers()));
-    let guest = state.guests.visit(request.headers());
+    let guest = state.guests.visit(request.headers(), caller.is_secure);
     let base = &state.config.base_path;
     let style_href = format!("{}/{}/sarangbang.css", base.prefix(), assets::package_dir());
     let (path, query) = (request.uri().path(), request.uri().query());
+    // The page of a room holds a part of its history.
+    let turn = if path.starts_with("/chat/room/enter/") {
+        match state.answers.turn(&caller).await {
+            Ok(turn) => Some(turn),
+            Err(problem) => return problem.into_response(),
+        }
+    } else {
+        None
+    };
     let page = PageRequest {
         visit: Visit::read(language, path, query, &*state.source).await,
         style_href,
@@ -105,7 +114,19 @@ pub(crate) async fn page(
         client::shell(options())
     };
     let render = leptos_axum::render_app_async_with_context(context, shell);
-    let mut response = render(request).await;
+    let (head, body) = render(request).await.into_parts();
+    // It is rendered as a whole: what it weighs is known from now on.
+    let body = match to_bytes(body, usize::MAX).await {
+        Ok(body) => body,
+        Err(error) => {
+            tracing::error!(%error, "a page could not be rendered");
+            return api::failed().into_response();
+        }
+    };
+    let mut response = Response::from_parts(head, Body::from(body));
+    if let Some(turn) = turn {
+        response.extensions_mut().insert(turn);
+    }
     let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
     let headers = response.headers_mut();
     if is_unavailable {

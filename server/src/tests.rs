@@ -1,13 +1,16 @@
 //! Accepted sockets, and a server whose log dies under it.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
+use crate::accept::watch;
 use crate::log::{Observer, Room};
 
 /// How long anything may take that is expected to happen.
@@ -32,7 +35,10 @@ impl Observer for Fragile {
 
 async fn request(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = request.replace("\r\n\r\n", "\r\nhost: chat\r\nconnection: close\r\n\r\n");
+    let request = request.replace(
+        "\r\n\r\n",
+        "\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

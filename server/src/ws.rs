@@ -13,12 +13,15 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
 
+use crate::accept::Place;
 use crate::connection::{Input, Transport};
 use crate::keep_alive::Watched;
+use crate::metrics::TransportKind;
 
 /// The subprotocols that we speak, the highest first.
 const SUBPROTOCOLS: [&str; 3] = ["v12.stomp", "v11.stomp", "v10.stomp"];
@@ -28,6 +31,15 @@ const READ_BUFFER_BYTES: usize = 2 << 10;
 
 /// A write buffer up to this size is kept for the next connection that writes.
 const SPARE_BYTES_MAX: usize = 256 << 10;
+
+/// The most bytes that a payload may have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PayloadBytesMax {
+    /// Until the client has connected: see [`Transport::admit`].
+    pub(crate) first: usize,
+    /// From then on.
+    pub(crate) usual: usize,
+}
 
 /// Why a request is no WebSocket handshake that we take.
 #[derive(Debug)]
@@ -85,7 +97,7 @@ fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item =
 /// [`HandshakeError`] when the request is not one.
 pub(crate) fn upgrade<F, R>(
     request: &mut Request<Body>,
-    payload_bytes_max: usize,
+    bytes_max: PayloadBytesMax,
     then: F,
 ) -> Result<Response, HandshakeError>
 where
@@ -125,15 +137,17 @@ where
             HeaderValue::from_static(chosen),
         );
     }
-    let upgraded = hyper::upgrade::on(request);
+    let upgraded = hyper::upgrade::on(&mut *request);
+    let place = request.extensions().get::<Place>().cloned();
     tokio::spawn(async move {
+        // A WebSocket counts as the connection that it is.
+        let _place = place;
         match upgraded
             .await
             .map(hyper::upgrade::Upgraded::downcast::<Watched>)
         {
             Ok(Ok(parts)) => {
-                let socket =
-                    WebSocket::new(parts.io.into_inner(), parts.read_buf, payload_bytes_max);
+                let socket = WebSocket::new(parts.io.into_inner(), parts.read_buf, bytes_max);
                 then(socket).await;
             }
             Ok(Err(_)) => tracing::error!("an upgraded connection is no TCP connection"),
@@ -147,6 +161,8 @@ where
 pub(crate) struct WebSocket {
     io: TcpStream,
     reader: WebSocketContext,
+    /// The most bytes in a message, once the client has connected.
+    usual_bytes_max: usize,
     /// What came with the handshake's last bytes.
     early: Bytes,
     out: Out,
@@ -186,18 +202,19 @@ thread_local! {
 }
 
 impl WebSocket {
-    fn new(io: TcpStream, early: Bytes, payload_bytes_max: usize) -> Self {
+    fn new(io: TcpStream, early: Bytes, bytes_max: PayloadBytesMax) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
-            .max_message_size(Some(payload_bytes_max))
-            .max_frame_size(Some(payload_bytes_max));
+            .max_message_size(Some(bytes_max.first))
+            .max_frame_size(Some(bytes_max.first));
         if let Err(error) = io.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         WebSocket {
             io,
             reader: WebSocketContext::new(Role::Server, Some(config)),
+            usual_bytes_max: bytes_max.usual,
             // An empty `Bytes` may keep the whole buffer of the handshake alive.
             early: if early.is_empty() {
                 Bytes::new()
@@ -296,9 +313,19 @@ impl Out {
             if self.shared.capacity() > SLICES_MAX {
                 self.shared = VecDeque::new();
             }
+        } else if self.written >= COMPACT_BYTES && self.written >= self.own.len() / 2 {
+            // A peer that never takes all would let it grow for ever.
+            self.own.drain(..self.written);
+            for (place, _) in &mut self.shared {
+                *place -= self.written;
+            }
+            self.written = 0;
         }
     }
 }
+
+/// So much of what was written is kept at most, or half of what there is.
+const COMPACT_BYTES: usize = 64 << 10;
 
 /// Writes a message in one frame, given in pieces.
 fn write_frame(opcode: u8, pieces: &[&[u8]], out: &mut Vec<u8>) {
@@ -365,6 +392,7 @@ impl Write for View<'_, '_> {
 }
 
 impl Transport for WebSocket {
+    const KIND: TransportKind = TransportKind::WebSocket;
     const IS_TEXT: bool = false;
 
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
@@ -411,6 +439,20 @@ impl Transport for WebSocket {
                 None => Input::End,
             },
         })
+    }
+
+    /// The system notices the end of TCP also behind octets that are not read.
+    fn is_gone(&mut self) -> bool {
+        let ready = self.io.ready(Interest::READABLE).now_or_never();
+        ready.is_some_and(|ready| ready.map_or(true, |ready| ready.is_read_closed()))
+    }
+
+    fn admit(&mut self) {
+        let max = Some(self.usual_bytes_max);
+        self.reader.set_config(|config| {
+            config.max_message_size = max;
+            config.max_frame_size = max;
+        });
     }
 
     fn push(&mut self, frame: &[&[u8]]) {
@@ -526,6 +568,32 @@ mod tests {
             }
             prop_assert_eq!(written, expected);
         }
+    }
+
+    #[test]
+    fn what_a_peer_has_taken_is_not_kept_though_it_never_takes_all() {
+        let mut out = Out::default();
+        let mut written = Vec::new();
+        for index in 0..10_000_u32 {
+            if index % 7 == 0 {
+                out.push(vec![index as u8; 100].into());
+            }
+            out.own().extend_from_slice(&[index as u8; 1_000]);
+            if out.pending() > 128 << 10 {
+                write(&mut out, 1_000, &mut written);
+                write(&mut out, 1_000, &mut written);
+            }
+            assert!(out.own.capacity() < 1 << 20, "{}", out.own.capacity());
+        }
+        while out.pending() > 0 {
+            write(&mut out, 4_000, &mut written);
+        }
+        let mut expected = Vec::new();
+        for index in 0..10_000_u32 {
+            let shared = if index % 7 == 0 { 100 } else { 0 };
+            expected.extend_from_slice(&vec![index as u8; 1_000 + shared]);
+        }
+        assert!(written == expected);
     }
 
     /// Takes as many octets as a socket with so much room would.

@@ -266,6 +266,13 @@ macro_rules! text_type {
                 check(text, Self::CHARS_MAX, $allowed).map(|text| $name(text.to_owned()))
             }
 
+            /// Takes what is stored, by a server of other rules perhaps: what [`Self::parse`] would
+            /// not take gets U+FFFD in place of each control character and of nothing visible, and its
+            /// end cut off.
+            pub fn stored(text: &str) -> Self {
+                Self::parse(text).unwrap_or_else(|_| $name(repair(text, Self::CHARS_MAX, $allowed)))
+            }
+
             /// The trimmed text.
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -318,41 +325,61 @@ fn check(text: &str, chars_max: usize, allowed: fn(char) -> bool) -> Result<&str
     Ok(text)
 }
 
-/// Whether a character shows nothing by itself: white space, a format character (category Cf) or a
-/// Hangul filler. A value of these alone is blank, and names are compared without them.
-pub fn is_invisible(c: char) -> bool {
-    c.is_whitespace()
-        || is_format(c)
-        || matches!(c, '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}')
+fn repair(text: &str, chars_max: usize, allowed: fn(char) -> bool) -> String {
+    const STAND_IN: char = char::REPLACEMENT_CHARACTER;
+    let is_shown = |c: char| !c.is_control() || allowed(c);
+    let shown = text
+        .trim()
+        .chars()
+        .map(|c| if is_shown(c) { c } else { STAND_IN });
+    let kept: String = shown.take(chars_max).collect();
+    match kept.trim() {
+        kept if kept.chars().all(is_invisible) => STAND_IN.to_string(),
+        kept => kept.to_owned(),
+    }
 }
 
-/// Whether a character's general category is Cf (Unicode 16.0, `UnicodeData.txt`).
-pub fn is_format(c: char) -> bool {
-    matches!(
-        c,
-        '\u{00AD}'
-            | '\u{0600}'..='\u{0605}'
-            | '\u{061C}'
-            | '\u{06DD}'
-            | '\u{070F}'
-            | '\u{0890}'..='\u{0891}'
-            | '\u{08E2}'
-            | '\u{180E}'
-            | '\u{200B}'..='\u{200F}'
-            | '\u{202A}'..='\u{202E}'
-            | '\u{2060}'..='\u{2064}'
-            | '\u{2066}'..='\u{206F}'
-            | '\u{FEFF}'
-            | '\u{FFF9}'..='\u{FFFB}'
-            | '\u{110BD}'
-            | '\u{110CD}'
-            | '\u{13430}'..='\u{1343F}'
-            | '\u{1BCA0}'..='\u{1BCA3}'
-            | '\u{1D173}'..='\u{1D17A}'
-            | '\u{E0001}'
-            | '\u{E0020}'..='\u{E007F}'
-    )
+/// Whether a character shows nothing by itself: white space, a format character (category Cf), one that
+/// is ignorable by default, or a blank. A value of these alone is blank, and names are compared without
+/// them.
+pub fn is_invisible(c: char) -> bool {
+    let is_listed = |&(first, last): &(char, char)| (first..=last).contains(&c);
+    c.is_whitespace() || INVISIBLE.iter().any(is_listed)
 }
+
+/// What is invisible and no white space, as ranges (Unicode 17.0): `General_Category` Cf,
+/// `Default_Ignorable_Code_Point`, and what has an empty glyph: the null notehead, the pattern of Braille
+/// with no dots, and the blanks of Khitan and of Egyptian hieroglyphs.
+const INVISIBLE: [(char, char); 28] = [
+    ('\u{00AD}', '\u{00AD}'),
+    ('\u{034F}', '\u{034F}'),
+    ('\u{0600}', '\u{0605}'),
+    ('\u{061C}', '\u{061C}'),
+    ('\u{06DD}', '\u{06DD}'),
+    ('\u{070F}', '\u{070F}'),
+    ('\u{0890}', '\u{0891}'),
+    ('\u{08E2}', '\u{08E2}'),
+    ('\u{115F}', '\u{1160}'),
+    ('\u{17B4}', '\u{17B5}'),
+    ('\u{180B}', '\u{180F}'),
+    ('\u{200B}', '\u{200F}'),
+    ('\u{202A}', '\u{202E}'),
+    ('\u{2060}', '\u{206F}'),
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{FE00}', '\u{FE0F}'),
+    ('\u{FEFF}', '\u{FEFF}'),
+    ('\u{FFA0}', '\u{FFA0}'),
+    ('\u{FFF0}', '\u{FFFB}'),
+    ('\u{110BD}', '\u{110BD}'),
+    ('\u{110CD}', '\u{110CD}'),
+    ('\u{13430}', '\u{13442}'),
+    ('\u{16FE4}', '\u{16FE4}'),
+    ('\u{1BCA0}', '\u{1BCA3}'),
+    ('\u{1D159}', '\u{1D159}'),
+    ('\u{1D173}', '\u{1D17A}'),
+    ('\u{E0000}', '\u{E0FFF}'),
+];
 
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -387,7 +414,8 @@ id_type!(
 
 #[cfg(test)]
 mod tests {
-    use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+    use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+    use icu_properties::{CodePointMapData, CodePointSetData};
 
     use super::*;
 
@@ -416,15 +444,49 @@ mod tests {
     }
 
     #[test]
-    fn format_characters_are_those_of_unicode() {
-        for c in '\0'..=char::MAX {
-            assert_eq!(
-                is_format(c),
-                c.general_category() == GeneralCategory::Format,
-                "U+{:04X}",
-                u32::from(c)
-            );
+    fn what_earlier_rules_let_in_is_shown_all_the_same() {
+        let long = "가".repeat(41);
+        for (text, shown) in [
+            ("영희", "영희"),
+            (" a ", "a"),
+            ("", "\u{FFFD}"),
+            ("\u{2800}\u{34F}", "\u{FFFD}"),
+            ("a\u{7}\n", "a\u{FFFD}"),
+            (&long, &long[3..]),
+        ] {
+            let stored = Sender::stored(text);
+            assert_eq!(stored.as_str(), shown);
+            assert_eq!(Sender::parse(shown), Ok(stored));
         }
+    }
+
+    #[test]
+    fn what_is_invisible_is_what_unicode_says() {
+        let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+        let category = CodePointMapData::<GeneralCategory>::new();
+        let is_blank = |c| {
+            matches!(
+                c,
+                '\u{2800}' | '\u{1D159}' | '\u{16FE4}' | '\u{13440}'..='\u{13442}'
+            )
+        };
+        for c in '\0'..=char::MAX {
+            let expected = c.is_whitespace()
+                || ignorable.contains(c)
+                || category.get(c) == GeneralCategory::Format
+                || is_blank(c);
+            assert_eq!(is_invisible(c), expected, "U+{:04X}", u32::from(c));
+        }
+    }
+
+    #[test]
+    fn what_shows_nothing_is_no_name() {
+        for c in ('\0'..=char::MAX).filter(|&c| is_invisible(c) && !c.is_control()) {
+            let alone = c.to_string().repeat(3);
+            assert_eq!(Sender::parse(&alone), Err(InvalidText::Blank), "{c:?}");
+            assert_eq!(RoomName::parse(&alone), Err(InvalidText::Blank), "{c:?}");
+        }
+        assert!(RoomName::parse("\u{2800}a\u{34F}").is_ok());
     }
 
     #[test]

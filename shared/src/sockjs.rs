@@ -6,7 +6,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 
 use crate::json;
 
@@ -129,14 +129,17 @@ fn write_unit(unit: u16, out: &mut Vec<u8>) {
 /// Reads what a client sends: a JSON array of strings or, as WebSocket allows, one string. A lone
 /// surrogate, which UTF-8 cannot say, becomes U+FFFD, as it does on a browser's WebSocket.
 ///
+/// The messages are joined, as they are parts of one stream of octets. So they weigh no more than they
+/// did as JSON, whatever they are cut into.
+///
 /// # Errors
 /// What is wrong with the JSON.
-pub fn read_messages(payload: &[u8]) -> Result<Vec<Bytes>, serde_json::Error> {
-    let Messages(messages) = json::read(payload)?;
-    Ok(messages)
+pub fn read_messages(payload: &[u8]) -> Result<Bytes, serde_json::Error> {
+    let Messages(text) = json::read(payload)?;
+    Ok(text.into_boxed_str().into_boxed_bytes().into())
 }
 
-struct Messages(Vec<Bytes>);
+struct Messages(String);
 
 impl<'de> de::Deserialize<'de> for Messages {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -154,15 +157,37 @@ impl<'de> Visitor<'de> for MessagesVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Messages, E> {
-        Ok(Messages(vec![Bytes::copy_from_slice(text.as_bytes())]))
+        Ok(Messages(text.to_owned()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Messages, A::Error> {
-        let mut messages = Vec::new();
-        while let Some(message) = array.next_element::<String>()? {
-            messages.push(message.into());
-        }
-        Ok(Messages(messages))
+        let mut text = String::new();
+        while array.next_element_seed(Appended(&mut text))?.is_some() {}
+        Ok(Messages(text))
+    }
+}
+
+/// Appends one string to a text, with no copy of its own.
+struct Appended<'a>(&'a mut String);
+
+impl<'de> DeserializeSeed<'de> for Appended<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Appended<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.0.push_str(text);
+        Ok(())
     }
 }
 
@@ -201,17 +226,14 @@ mod tests {
     #[test]
     fn a_client_sends_an_array_or_one_string() {
         let read = |payload: &str| read_messages(payload.as_bytes());
-        assert_eq!(read(r#"["a","가"]"#).unwrap(), ["a", "가"]);
-        assert_eq!(read("[]").unwrap(), [""; 0]);
-        assert_eq!(read(r#""a""#).unwrap(), ["a"]);
-        assert_eq!(read(r#"["\ud83d\ude00"]"#).unwrap(), ["😀"]);
-        assert_eq!(
-            read(r#"["x\ud83dy\ude00"]"#).unwrap(),
-            ["x\u{FFFD}y\u{FFFD}"]
-        );
-        assert_eq!(read("\u{FEFF}[\"a\"]").unwrap(), ["a"]);
+        assert_eq!(read(r#"["a","","가"]"#).unwrap(), "a가");
+        assert_eq!(read("[]").unwrap(), "");
+        assert_eq!(read(r#""a""#).unwrap(), "a");
+        assert_eq!(read(r#"["\ud83d\ude00"]"#).unwrap(), "😀");
+        assert_eq!(read(r#"["x\ud83dy\ude00"]"#).unwrap(), "x\u{FFFD}y\u{FFFD}");
+        assert_eq!(read("\u{FEFF}[\"a\"]").unwrap(), "a");
         // An escape within an escape is the reader's within.
-        assert_eq!(read(r#"["\"\\ud83d\""]"#).unwrap(), [r#""\ud83d""#]);
+        assert_eq!(read(r#"["\"\\ud83d\""]"#).unwrap(), r#""\ud83d""#);
         for broken in [
             "",
             "[",
@@ -250,9 +272,9 @@ mod tests {
             let (head, tail) = text.split_at(cut);
             let mut written = Vec::new();
             write_string(&[head.as_bytes(), tail.as_bytes()], &mut written);
-            prop_assert_eq!(read_messages(&written).unwrap(), [text.clone()]);
-            let array = [b"[", &written[..], b"]"].concat();
-            prop_assert_eq!(read_messages(&array).unwrap(), [text]);
+            prop_assert_eq!(read_messages(&written).unwrap(), &text);
+            let array = [b"[", &written[..], b",", &written, b"]"].concat();
+            prop_assert_eq!(read_messages(&array).unwrap(), text.repeat(2));
         }
     }
 }

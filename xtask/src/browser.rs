@@ -1,5 +1,6 @@
 //! What the browser's tests need: Node, their packages, and Chromium.
 
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +18,9 @@ const CHROMIUMS: [&str; 4] = [
     "google-chrome-stable",
     "google-chrome",
 ];
+
+/// How the names of sockjs-clients begin, one for each version.
+const SOCKJS: &str = "sockjs-client";
 
 /// The folder of the browser's tests.
 pub(crate) fn folder() -> PathBuf {
@@ -57,10 +61,10 @@ fn has_node() -> bool {
 pub(crate) fn packages() -> Result<()> {
     npx()?;
     let folder = folder();
-    let lock = std::fs::read(folder.join("package-lock.json"))
+    let lock = fs::read(folder.join("package-lock.json"))
         .context("end2end/package-lock.json is missing")?;
-    let installed = folder.join("node_modules/.sarangbang-lock");
-    if std::fs::read(&installed).is_ok_and(|known| known == lock) {
+    let installed = installed().join(".sarangbang-lock");
+    if fs::read(&installed).is_ok_and(|known| known == lock) {
         return Ok(());
     }
     say("installing the npm packages of end2end");
@@ -69,7 +73,7 @@ pub(crate) fn packages() -> Result<()> {
         .args(["ci", "--no-audit", "--no-fund"])
         .env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
         .run("look at what npm says above; the machine needs to reach an npm registry")?;
-    std::fs::write(installed, lock).context("node_modules cannot be written")
+    fs::write(installed, lock).context("node_modules cannot be written")
 }
 
 /// Finds Chromium or installs it. `None` means Playwright's own, which it finds by itself.
@@ -107,24 +111,64 @@ pub(crate) struct Shrinkers {
     pub(crate) terser: PathBuf,
 }
 
-/// Finds them, installing them where Node is; `None`, with a word about it, where there is no Node.
-pub(crate) fn shrinkers() -> Option<Shrinkers> {
+/// Installs the packages that a build would rather have, where Node is; says it where it cannot.
+pub(crate) fn offer_packages() {
+    const LEFT_OUT: &str = "leaving out wasm-opt, terser and the sockjs-clients for frames";
     if !has_node() {
-        say(
-            "leaving out wasm-opt and terser, as there is no Node: the page is larger, and works the same",
-        );
-        return None;
-    }
-    if let Err(error) = packages() {
         say(&format!(
-            "leaving out wasm-opt and terser, as the npm packages could not be installed: {error:#}"
+            "{LEFT_OUT}, as there is no Node: the page is larger, and works the same"
         ));
-        return None;
+    } else if let Err(error) = packages() {
+        say(&format!(
+            "{LEFT_OUT}, as the npm packages could not be installed: {error:#}"
+        ));
     }
-    let packaged =
-        |path| Some(folder().join("node_modules").join(path)).filter(|path| path.is_file());
+}
+
+/// Finds what makes smaller; `None` where it is not installed.
+pub(crate) fn shrinkers() -> Option<Shrinkers> {
+    let packaged = |path| Some(installed().join(path)).filter(|path| path.is_file());
     Some(Shrinkers {
         wasm_opt: packaged("binaryen/bin/wasm-opt")?,
         terser: packaged("terser/bin/terser")?,
     })
+}
+
+/// Where npm installs.
+fn installed() -> PathBuf {
+    folder().join("node_modules")
+}
+
+/// Reads each sockjs-client that `end2end` has, under whatever name: its version, and the script with its
+/// licence before it. None where they are not installed.
+pub(crate) fn sockjs_clients() -> Result<Vec<(String, Vec<u8>)>> {
+    let Ok(entries) = fs::read_dir(installed()) else {
+        return Ok(Vec::new());
+    };
+    let mut clients = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_name().to_string_lossy().starts_with(SOCKJS) {
+            continue;
+        }
+        let read = |file: &str| {
+            let file = entry.path().join(file);
+            fs::read_to_string(&file).with_context(|| format!("{} is missing", file.display()))
+        };
+        let script = read("dist/sockjs.min.js")?;
+        let version = script
+            .strip_prefix("/* sockjs-client v")
+            .and_then(|rest| rest.split_once(' '))
+            .map(|(version, _)| version.to_owned())
+            .with_context(|| format!("{} says no version", entry.path().display()))?;
+        // Its map is not served.
+        let script = match script.split_once("//# sourceMappingURL=") {
+            Some((script, _)) => script,
+            None => &script,
+        };
+        let with_licence = format!("/*!\n{}\n*/\n{script}", read("LICENSE")?.trim());
+        clients.push((version, with_licence.into_bytes()));
+    }
+    clients.sort();
+    Ok(clients)
 }

@@ -60,7 +60,7 @@ enum Task {
         /// Only this target
         target: Option<String>,
     },
-    /// Measure: fan-out against a bare copier, idle connections, the first page, the decoder
+    /// Measure: fan-out against a bare copier, idle connections, the first page, the decoder, hostile clients
     Bench {
         /// Arguments of the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -1,5 +1,5 @@
 //! The web client's package: wasm, script and style, each also as brotli and gzip, in a folder
-//! named after their contents.
+//! named after their contents. Beside it, the sockjs-clients for frames.
 
 use std::collections::HashMap;
 use std::fs;
@@ -56,8 +56,10 @@ pub(crate) fn build() -> Result<PathBuf> {
     let shrinkers = if toolchain::is_quick() {
         None
     } else {
+        browser::offer_packages();
         browser::shrinkers()
     };
+    let clients = browser::sockjs_clients()?;
     let shrunk: &[u8] = if shrinkers.is_some() { b"shrunk" } else { b"" };
     let options = [&WASM_OPT[..], &TERSER].concat().concat();
     let source = hash(&[
@@ -67,6 +69,11 @@ pub(crate) fn build() -> Result<PathBuf> {
         shrunk,
         options.as_bytes(),
         include_bytes!("site.rs"),
+        &clients
+            .iter()
+            .map(|(_, script)| &script[..])
+            .collect::<Vec<_>>()
+            .concat(),
     ]);
     let site = target_dir().join("site");
     let made_from = site.join("made-from");
@@ -89,6 +96,9 @@ pub(crate) fn build() -> Result<PathBuf> {
     let package = work.join(format!("pkg-{}", hash(&contents)));
     for (name, bytes) in &files {
         write(&package.join(name), bytes)?;
+    }
+    for (version, script) in &clients {
+        write(&work.join(format!("sockjs/sockjs-{version}.js")), script)?;
     }
     fs::write(work.join("made-from"), &source)?;
     if site.exists() {

@@ -12,7 +12,7 @@ use shared::chat::RoomId;
 use shared::destination::Destination;
 
 use crate::log::tail::lock;
-use crate::log::{self, Encoded, Observer, Room, Signal};
+use crate::log::{self, Encoded, Followers, Observer, Room, Signal};
 
 /// How often one room's figures are announced at most.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(crate) const ANNOUNCE_TICK: Duration = Duration::from_millis(250);
 #[derive(Default)]
 pub(crate) struct Board {
     state: Mutex<State>,
-    followers: Mutex<Vec<Arc<Signal>>>,
+    followers: Followers,
 }
 
 #[derive(Default)]
@@ -61,29 +61,30 @@ impl Board {
 
     /// Wakes `signal` at announcements, until [`Board::unfollow`].
     pub(crate) fn follow(&self, signal: &Arc<Signal>) {
-        lock(&self.followers).push(Arc::clone(signal));
+        self.followers.add(signal);
     }
 
     /// Undoes one [`Board::follow`].
     pub(crate) fn unfollow(&self, signal: &Arc<Signal>) {
-        let mut followers = lock(&self.followers);
-        if let Some(index) = followers
-            .iter()
-            .position(|other| Arc::ptr_eq(other, signal))
-        {
-            followers.swap_remove(index);
-        }
+        self.followers.remove(signal);
     }
 
     /// Announces the rooms whose second is over.
     pub(crate) fn announce_due(&self, now: Instant) {
         let mut state = lock(&self.state);
+        let before = state.version;
         let mut due = std::mem::take(&mut state.due);
-        due.retain(|_, room| !self.announce(&mut state, room, now));
+        due.retain(|_, room| !Self::announce(&mut state, room, now));
         state.due = due;
+        let is_new = state.version > before;
+        drop(state);
+        // Once for all of them.
+        if is_new {
+            self.followers.wake();
+        }
     }
 
-    fn announce(&self, state: &mut State, room: &Arc<Room>, now: Instant) -> bool {
+    fn announce(state: &mut State, room: &Arc<Room>, now: Instant) -> bool {
         let before = state.rooms.get(&room.id);
         if before.is_some_and(|before| now.duration_since(before.at) < ANNOUNCE_INTERVAL) {
             return false;
@@ -96,9 +97,6 @@ impl Board {
             state.announced.remove(&before.version);
         }
         state.announced.insert(version, encoded);
-        for signal in lock(&self.followers).iter() {
-            signal.wake();
-        }
         true
     }
 }
@@ -110,9 +108,12 @@ impl Observer for Board {
 
     fn changed(&self, room: &Arc<Room>) {
         let mut state = lock(&self.state);
-        if !self.announce(&mut state, room, Instant::now()) {
+        if !Self::announce(&mut state, room, Instant::now()) {
             state.due.insert(room.id, Arc::clone(room));
+            return;
         }
+        drop(state);
+        self.followers.wake();
     }
 }
 
@@ -143,15 +144,21 @@ mod tests {
         let board = Board::default();
         let (first, second) = (room(1), room(2));
         let start = board.version();
+        let signal = Arc::default();
+        board.follow(&signal);
         board.made(&first);
         board.changed(&first);
         board.made(&second);
         let (one, _) = board.after(start).unwrap();
         let (two, _) = board.after(one).unwrap();
         assert!(board.after(two).is_none());
+        assert!(signal.is_ready());
+        signal.take();
         board.announce_due(Instant::now());
         assert!(board.after(two).is_none());
+        assert!(!signal.is_ready(), "nothing is due");
         board.announce_due(Instant::now() + ANNOUNCE_INTERVAL);
+        assert!(signal.is_ready());
         let (three, _) = board.after(two).unwrap();
         assert!(board.after(three).is_none());
         // A reader that saw nothing gets each room once, in its newest state.

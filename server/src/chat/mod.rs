@@ -15,10 +15,10 @@ use shared::chat::{Draft, InvalidDraft, MessageId, NewMessage, RoomId, RoomName}
 use shared::destination::{Destination, InvalidDestination};
 use shared::json;
 use shared::stomp::server::Sent;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 pub(crate) use self::board::Board;
-use self::plain::{Letter, Plain};
+use self::plain::{Bounds, Letter, Plain};
 pub(crate) use self::refusal::{Refusal, SWITCHED_OFF};
 use crate::log::{Answer, Done, Full, Log, Origin, Outcome, Record, Room, Signal, StoreError};
 
@@ -33,6 +33,10 @@ pub(crate) struct Chat {
     pub(crate) board: Arc<Board>,
     /// The plain destinations; `None` where they are switched off.
     pub(crate) plain: Option<Plain>,
+    /// How much may wait of what is not stored.
+    pub(crate) bounds: Arc<Bounds>,
+    /// Whose turn it is of the connections that end with many subscriptions: one's at a time.
+    pub(crate) ends: Semaphore,
 }
 
 /// What a client sends together: a SEND, or all SENDs of a transaction. It has been checked, and is
@@ -42,7 +46,7 @@ pub(crate) struct Checked {
     about: About,
 }
 
-/// What is told of it once its fate is known.
+/// What is told of it, and published, once its fate is known.
 pub(crate) struct About {
     sends: Vec<AboutSend>,
     is_transaction: bool,
@@ -63,6 +67,11 @@ impl Checked {
         u32::try_from(self.record.messages.len()).unwrap_or(u32::MAX)
     }
 
+    /// What of it goes to plain destinations.
+    pub(crate) fn letters(&self) -> impl Iterator<Item = &Letter> {
+        self.about.letters.iter().map(|(_, letter)| letter)
+    }
+
     /// Takes out what is told of it.
     pub(crate) fn take_about(&mut self) -> About {
         let nothing = About {
@@ -75,46 +84,30 @@ impl Checked {
 }
 
 impl Chat {
-    /// Checks all of a SEND that needs no knowledge of the room's present state.
+    /// Checks all of what a SEND brings, or all that a COMMIT does (`is_transaction`), that needs no
+    /// knowledge of the rooms' present state: all of it, or none.
     ///
     /// # Errors
-    /// The [`Refusal`] to tell the sender.
-    pub(crate) fn check(&self, origin: Origin, sent: Sent) -> Result<Checked, Refusal> {
-        self.check_all(origin, [sent], false)
-    }
-
-    /// Checks the SENDs of a transaction, all or none.
-    ///
-    /// # Errors
-    /// The [`Refusal`] of the first that is refused.
-    pub(crate) fn check_transaction(
+    /// The [`Refusal`] of the first that is refused, to tell the sender.
+    pub(crate) fn check(
         &self,
         origin: Origin,
-        sends: Vec<Sent>,
-    ) -> Result<Checked, Refusal> {
-        self.check_all(origin, sends, true)
-    }
-
-    fn check_all(
-        &self,
-        origin: Origin,
-        sends: impl IntoIterator<Item = Sent, IntoIter: ExactSizeIterator>,
+        sends: &[Sent],
         is_transaction: bool,
     ) -> Result<Checked, Refusal> {
-        let sends = sends.into_iter();
         let mut messages = Vec::with_capacity(sends.len());
         let mut about = About {
             sends: Vec::with_capacity(sends.len()),
             is_transaction,
             letters: Vec::new(),
         };
-        for (index, sent) in sends.enumerate() {
+        for (index, sent) in sends.iter().enumerate() {
             let before = messages.len();
             let is_array = self
-                .check_one(&sent, &mut messages, &mut about.letters)
+                .check_one(sent, &mut messages, &mut about.letters)
                 .map_err(|refusal| refusal.on(&sent.destination).within(is_transaction, index))?;
             about.sends.push(AboutSend {
-                destination: sent.destination,
+                destination: sent.destination.clone(),
                 messages: messages.len() - before,
                 is_array,
             });
@@ -144,7 +137,7 @@ impl Chat {
                 if self.plain.is_none() {
                     return Err(Refusal::switched_off());
                 }
-                let letter = Letter::new(&destination, &sent.headers, body);
+                let letter = Letter::new(&self.bounds, &destination, &sent.headers, body);
                 letters.push((destination, letter));
             }
             Err(InvalidDestination::NoSuchRoom) => return Err(Refusal::no_such_room()),
@@ -179,22 +172,29 @@ impl Chat {
         }
     }
 
-    /// Says what became of what was sent together, and publishes what of it is plain: `None` when it
-    /// is all done.
-    pub(crate) fn conclude(&self, about: About, outcome: Outcome) -> Option<Refusal> {
+    /// Says what became of what was sent together, and gives what is to be published now, by its
+    /// destinations.
+    ///
+    /// # Errors
+    /// The [`Refusal`] to tell the sender.
+    pub(crate) fn conclude(
+        &self,
+        about: About,
+        outcome: Outcome,
+    ) -> Result<Vec<(String, Letter)>, Refusal> {
         match outcome {
-            Outcome::Appended => {
-                for (destination, letter) in about.letters {
-                    if let Some(plain) = &self.plain {
-                        plain.publish(&destination, letter);
-                    }
-                }
-                None
-            }
+            Outcome::Appended => Ok(about.letters),
             Outcome::Refused { index, id, reason } => {
-                Some(about.locate(Refusal::from(reason), index, id))
+                Err(about.locate(Refusal::from(reason), index, id))
             }
-            Outcome::Failed => Some(about.locate(Refusal::unavailable(), 0, None)),
+            Outcome::Failed => Err(about.locate(Refusal::unavailable(), 0, None)),
+        }
+    }
+
+    /// Sends a letter to whoever subscribes to its destination.
+    pub(crate) fn publish(&self, destination: &str, letter: Letter) {
+        if let Some(plain) = &self.plain {
+            plain.publish(destination, letter);
         }
     }
 
@@ -257,6 +257,11 @@ impl Chat {
 }
 
 impl About {
+    /// Whether it was a COMMIT.
+    pub(crate) fn is_transaction(&self) -> bool {
+        self.is_transaction
+    }
+
     /// Says of a refusal which SEND it is about, and which message of that.
     fn locate(&self, refusal: Refusal, mut index: usize, id: Option<MessageId>) -> Refusal {
         for (at, sent) in self.sends.iter().enumerate() {

@@ -1,18 +1,20 @@
-//! The subscriptions of one connection: a cursor on a room's log or on the board of rooms, or an inbox
-//! for what is no log.
+//! The subscriptions of one connection: a cursor on a room's log or on the board of rooms, or a post for
+//! what is no log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use shared::destination::{Destination, InvalidDestination};
+use shared::stomp::Headers;
 use shared::stomp::server::{AckMode, MessageIds, Session, SubscriptionKey};
-use shared::stomp::{Headers, Version};
 use time::OffsetDateTime;
 
+use super::posts::{Post, Posts};
 use super::{Mailbox, Reply, Transport};
-use crate::chat::plain::{Inbox, Letter, Reader, Spread};
-use crate::chat::{Chat, Refusal, SWITCHED_OFF};
+use crate::chat::plain::{Reader, Spread};
+use crate::chat::{Chat, Refusal};
 use crate::log::{Answer, Batch, Read, Room, StoreError};
+use crate::metrics::meters;
 
 /// How many bytes one cursor takes before the next has its turn.
 const TURN_BYTES: usize = 16 << 10;
@@ -47,7 +49,7 @@ struct Cursor {
     /// Where it begins, until that is asked for.
     from: Option<OffsetDateTime>,
     /// The store has been asked, and nothing is delivered before it answers; or it is to be asked when
-    /// it has answered others (`is_deferred`).
+    /// another read is over (`is_deferred`).
     waiting: bool,
     is_deferred: bool,
     /// What it answered, as far as it is not delivered yet.
@@ -59,17 +61,9 @@ struct BoardCursor {
     version: u64,
 }
 
-/// A subscription to letters: to a plain destination, or to the session's own errors.
-struct Post {
-    subscription: SubscriptionKey,
-    inbox: Arc<Inbox>,
-    /// The plain destination; none for the errors.
-    destination: Option<String>,
-    spread: Spread,
-}
-
-/// The most reads of the store that one connection waits for, those of ended subscriptions among them.
-pub(super) const ASKED_MAX: usize = 128;
+/// The most reads of the store that one connection waits for, or whose pages it has not delivered; those
+/// of ended subscriptions among them. Each holds a page of memory, and a place in the store's queue.
+pub(super) const READS_MAX: usize = 2;
 
 /// The most letters of a plain destination that are given and not acknowledged, where the client does
 /// not say.
@@ -78,14 +72,13 @@ const WINDOW_USUAL: usize = 1_000;
 pub(super) struct Subscriptions {
     chat: Arc<Chat>,
     mailbox: Arc<Mailbox>,
-    reader: Arc<Reader>,
     rooms: Vec<Cursor>,
     board: Vec<BoardCursor>,
-    posts: Vec<Post>,
+    posts: Posts,
     /// Whose turn it is.
     turn: usize,
-    /// Reads of the store that are not answered.
-    pub(super) asked: usize,
+    /// Reads of the store that are not answered, and pages that are not delivered.
+    pub(super) reads: usize,
 }
 
 /// Where a subscription begins (`x-stream-offset`; contract, section 3).
@@ -126,14 +119,13 @@ impl Offset {
 impl Subscriptions {
     pub(super) fn new(chat: Arc<Chat>, mailbox: Arc<Mailbox>, reader: Arc<Reader>) -> Self {
         Subscriptions {
+            posts: Posts::new(Arc::clone(&chat), reader),
             chat,
             mailbox,
-            reader,
             rooms: Vec::new(),
             board: Vec::new(),
-            posts: Vec::new(),
             turn: 0,
-            asked: 0,
+            reads: 0,
         }
     }
 
@@ -158,6 +150,7 @@ impl Subscriptions {
         match Destination::parse(destination) {
             Ok(Destination::Room(id)) => {
                 let room = self.chat.log.room(id).ok_or_else(no_such_room)?;
+                self.check_epoch(headers.get("x-stream-epoch"))?;
                 let offset = Offset::parse(headers.get("x-stream-offset")).ok_or(Refused {
                     message: "invalid x-stream-offset",
                     detail: "x-stream-offset must be next, first, last, offset=N or \
@@ -181,20 +174,13 @@ impl Subscriptions {
             }
             Ok(Destination::Errors) => {
                 session.identify(subscription, MessageIds::Own(own(session)));
-                if let Some(replaced) = replaced {
-                    self.let_go(&replaced);
-                }
-                self.posts.push(Post {
-                    subscription,
-                    inbox: Inbox::new(&self.reader, None),
-                    destination: None,
-                    spread: Spread::All,
-                });
+                self.posts.add_errors(subscription, replaced);
                 Ok(())
             }
             Ok(Destination::Topic(destination)) => {
                 session.identify(subscription, MessageIds::Own(own(session)));
-                self.add_plain(subscription, replaced, destination, Spread::All, None)
+                let posts = &mut self.posts;
+                posts.add_plain(subscription, replaced, &destination, Spread::All, None)
             }
             Ok(Destination::Queue(destination)) => {
                 session.identify(subscription, MessageIds::Kept(own(session)));
@@ -202,7 +188,8 @@ impl Subscriptions {
                     None | Some(AckMode::Auto) => None,
                     Some(_) => Some(session.window(subscription).min(WINDOW_USUAL)),
                 };
-                self.add_plain(subscription, replaced, destination, Spread::One, window)
+                let posts = &mut self.posts;
+                posts.add_plain(subscription, replaced, &destination, Spread::One, window)
             }
             Err(error @ InvalidDestination::Pattern) => Err(Refused {
                 message: "patterns are not offered",
@@ -219,28 +206,19 @@ impl Subscriptions {
         }
     }
 
-    fn add_plain(
-        &mut self,
-        subscription: SubscriptionKey,
-        replaced: Option<Post>,
-        destination: String,
-        spread: Spread,
-        window: Option<usize>,
-    ) -> Result<(), Refused> {
-        let plain = self.chat.plain.as_ref().ok_or_else(|| Refused {
-            message: "no such destination",
-            detail: format!("{destination}: {SWITCHED_OFF}"),
-        })?;
-        let inbox = Inbox::new(&self.reader, window);
-        let replaced = replaced.as_ref().map(|replaced| &replaced.inbox);
-        plain.subscribe(&destination, spread, &inbox, replaced);
-        self.posts.push(Post {
-            subscription,
-            inbox,
-            destination: Some(destination),
-            spread,
-        });
-        Ok(())
+    /// An offset is of one course of the log: what a client counted on another says nothing here.
+    fn check_epoch(&self, known: Option<&str>) -> Result<(), Refused> {
+        let epoch = self.chat.log.epoch();
+        if known.is_none_or(|known| known.parse() == Ok(epoch)) {
+            return Ok(());
+        }
+        Err(Refused {
+            message: "another epoch",
+            detail: format!(
+                "the log goes on under x-stream-epoch:{epoch}, since messages were lost: forget what is \
+                 known by its x-stream-offset, and read the room anew"
+            ),
+        })
     }
 
     fn add_room(&mut self, subscription: SubscriptionKey, room: Arc<Room>, offset: Offset) {
@@ -285,17 +263,19 @@ impl Subscriptions {
     /// Ends a subscription.
     pub(super) fn remove(&mut self, subscription: SubscriptionKey) {
         if let Some(post) = self.take(subscription) {
-            self.let_go(&post);
+            self.posts.end(post);
         }
     }
 
     /// Takes a subscription out; a post of it is still to be let go.
     fn take(&mut self, subscription: SubscriptionKey) -> Option<Post> {
         let signal = &self.mailbox.signal;
+        let mut has_page = false;
         self.rooms.retain(|cursor| {
             let keep = cursor.subscription != subscription;
             if !keep {
                 cursor.room.unfollow(signal);
+                has_page |= cursor.page.is_some();
             }
             keep
         });
@@ -306,16 +286,10 @@ impl Subscriptions {
             }
             keep
         });
-        let mut posts = self.posts.iter();
-        let at = posts.position(|post| post.subscription == subscription)?;
-        Some(self.posts.remove(at))
-    }
-
-    fn let_go(&self, post: &Post) {
-        match (&post.destination, &self.chat.plain) {
-            (Some(destination), Some(plain)) => plain.unsubscribe(destination, &post.inbox),
-            _ => post.inbox.clear(),
+        if has_page {
+            self.end_read();
         }
+        self.posts.take(subscription)
     }
 
     /// Takes what the client acknowledged, or gave back.
@@ -325,77 +299,69 @@ impl Subscriptions {
         positions: &[u64],
         is_nack: bool,
     ) {
-        let post = self
-            .posts
-            .iter()
-            .find(|post| post.subscription == subscription);
-        if let Some(Post {
-            inbox,
-            destination: Some(destination),
-            ..
-        }) = post
-            && let Some(plain) = &self.chat.plain
-        {
-            plain.settle(destination, inbox, positions, is_nack);
-        }
+        self.posts.settle(subscription, positions, is_nack);
     }
 
     /// Whether more waited for this connection than may.
     pub(super) fn have_overflowed(&self) -> bool {
-        self.reader.has_overflowed()
+        self.posts.have_overflowed()
     }
 
     /// Ends them all.
     pub(super) fn clear(&mut self) {
         for cursor in self.rooms.drain(..) {
             cursor.room.unfollow(&self.mailbox.signal);
+            self.reads -= usize::from(cursor.page.is_some());
         }
         for _ in self.board.drain(..) {
             self.chat.board.unfollow(&self.mailbox.signal);
         }
-        for post in std::mem::take(&mut self.posts) {
-            self.let_go(&post);
-        }
+        self.posts.clear();
     }
 
-    /// Takes what the store answered; who waits for that asks at the next [`Self::fill`].
+    /// Takes what the store answered.
     pub(super) fn take_page(&mut self, page: Page) -> Result<(), StoreError> {
-        self.asked -= 1;
-        if let Some(next) = self.rooms.iter_mut().find(|cursor| cursor.is_deferred) {
-            next.is_deferred = false;
-            next.waiting = false;
-        }
         let cursor = self
             .rooms
             .iter_mut()
             .find(|cursor| cursor.subscription == page.subscription);
         // The subscription may have ended meanwhile.
-        let Some(cursor) = cursor else { return Ok(()) };
+        let Some(cursor) = cursor else {
+            self.end_read();
+            return Ok(());
+        };
         cursor.waiting = false;
         match page.answer {
-            Ok(Found::Entries(batch)) => cursor.page = Some(batch),
+            Ok(Found::Entries(batch)) => {
+                cursor.page = Some(batch);
+                return Ok(());
+            }
             Ok(Found::Place(seq)) => cursor.next = seq,
             Err(error) => return Err(error),
         }
+        self.end_read();
         Ok(())
+    }
+
+    /// Notes that a read is over: who waits for that asks in its next turn.
+    fn end_read(&mut self) {
+        self.reads -= 1;
+        for cursor in self.rooms.iter_mut().filter(|cursor| cursor.is_deferred) {
+            cursor.is_deferred = false;
+            cursor.waiting = false;
+        }
+    }
+
+    /// How many pages are held.
+    #[cfg(test)]
+    pub(super) fn pages(&self) -> usize {
+        let held = self.rooms.iter().filter(|cursor| cursor.page.is_some());
+        held.count()
     }
 
     /// Tells a refusal to whoever subscribes to the session's errors; whether anybody does.
     pub(super) fn tell_refusal(&mut self, refusal: &Refusal) -> bool {
-        let mut inboxes = self
-            .posts
-            .iter()
-            .filter(|post| post.destination.is_none())
-            .map(|post| &post.inbox)
-            .peekable();
-        let is_told = inboxes.peek().is_some();
-        if is_told {
-            let headers = Headers::from_iter([("content-type", "application/problem+json")]);
-            let destination = Destination::Errors.to_string();
-            let letter = Arc::new(Letter::new(&destination, &headers, &refusal.to_json()));
-            inboxes.for_each(|inbox| inbox.put(Arc::clone(&letter)));
-        }
-        is_told
+        self.posts.tell_refusal(refusal)
     }
 
     /// Whether [`Self::fill`] would find something.
@@ -405,10 +371,7 @@ impl Subscriptions {
             !cursor.waiting && cursor.next < cursor.room.end() && is_open(cursor.subscription)
         }) || self.board.iter().any(|cursor| {
             cursor.version < self.chat.board.version() && is_open(cursor.subscription)
-        }) || self
-            .posts
-            .iter()
-            .any(|post| post.inbox.has_letters() && is_open(post.subscription))
+        }) || self.posts.has_more(session)
     }
 
     /// Delivers what follows the cursors, each in its turn, until `bytes_max` wait for the socket.
@@ -420,17 +383,21 @@ impl Subscriptions {
         bytes_max: usize,
     ) {
         self.fill_board(session, transport, now, bytes_max);
-        self.fill_posts(session, transport, now, bytes_max);
+        self.posts.fill(session, transport, now, bytes_max);
         let mut idle = 0;
+        let mut delivered = 0;
         while idle < self.rooms.len() && transport.pending() < bytes_max {
             self.turn = (self.turn + 1) % self.rooms.len();
-            let before = self.rooms[self.turn].next;
+            let (before, reads) = (self.rooms[self.turn].next, self.reads);
             self.take_turn(session, transport, now, bytes_max);
-            idle = if self.rooms[self.turn].next == before {
-                idle + 1
-            } else {
-                0
-            };
+            let taken = self.rooms[self.turn].next - before;
+            // Where a read is over, another may begin.
+            let is_idle = taken == 0 && self.reads >= reads;
+            idle = if is_idle { idle + 1 } else { 0 };
+            delivered += taken;
+        }
+        if delivered > 0 {
+            meters().messages_delivered.increment(delivered);
         }
     }
 
@@ -442,7 +409,14 @@ impl Subscriptions {
         bytes_max: usize,
     ) {
         let cursor = &mut self.rooms[self.turn];
-        if cursor.waiting || session.window(cursor.subscription) == 0 {
+        if cursor.waiting {
+            return;
+        }
+        if session.window(cursor.subscription) == 0 {
+            // Its client may take its time, which others do not wait for: it is read again then.
+            if cursor.page.take().is_some() {
+                self.end_read();
+            }
             return;
         }
         if let Some(page) = cursor.page.take() {
@@ -451,8 +425,10 @@ impl Subscriptions {
                 cursor.page = Some(page);
                 return;
             }
+            self.end_read();
             // A page may have been cut short before the place that was asked for: go on at once.
         }
+        let cursor = &mut self.rooms[self.turn];
         if cursor.from.is_some() {
             return self.ask();
         }
@@ -471,11 +447,11 @@ impl Subscriptions {
     fn ask(&mut self) {
         let cursor = &mut self.rooms[self.turn];
         cursor.waiting = true;
-        if self.asked >= ASKED_MAX {
+        if self.reads >= READS_MAX {
             cursor.is_deferred = true;
             return;
         }
-        self.asked += 1;
+        self.reads += 1;
         let (subscription, next) = (cursor.subscription, cursor.next);
         let (room, from) = (Arc::clone(&cursor.room), cursor.from.take());
         let log = &self.chat.log;
@@ -503,53 +479,6 @@ impl Subscriptions {
                     transport.push(&frame);
                 }
             }
-        }
-    }
-
-    fn fill_posts<T: Transport>(
-        &mut self,
-        session: &mut Session,
-        transport: &mut T,
-        now: Duration,
-        bytes_max: usize,
-    ) {
-        let version = session.version().unwrap_or(Version::V10);
-        let mut unsaid = Vec::new();
-        for post in &self.posts {
-            let mut taken = 0_usize;
-            while transport.pending() < bytes_max
-                && session.window(post.subscription) > 0
-                && let Some(position) = session.position_next(post.subscription)
-                && let Some(letter) = post.inbox.take(position)
-            {
-                taken += 1;
-                if T::IS_TEXT && !letter.is_text() {
-                    post.inbox.discard(position);
-                    unsaid.extend(&post.destination);
-                    continue;
-                }
-                let rest = letter.rest(version);
-                if let Some(frame) = session.deliver(post.subscription, position, rest, now) {
-                    if letter.is_text() {
-                        transport.push(&frame);
-                    } else {
-                        transport.push_binary(&frame);
-                    }
-                }
-            }
-            if taken > 0
-                && post.spread == Spread::One
-                && let (Some(destination), Some(plain)) = (&post.destination, &self.chat.plain)
-            {
-                plain.hand_out(destination);
-            }
-        }
-        let refusals: Vec<_> = unsaid
-            .into_iter()
-            .map(|destination| Refusal::not_text().on(destination))
-            .collect();
-        for refusal in refusals {
-            self.tell_refusal(&refusal);
         }
     }
 }

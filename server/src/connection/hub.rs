@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use shared::stomp::server::Config as StompConfig;
 
+use crate::awake;
 use crate::guest::Guests;
 use crate::log::tail::lock;
 use crate::log::{SessionNumber, Signal};
@@ -17,9 +18,9 @@ use crate::log::{SessionNumber, Signal};
 pub(crate) struct Settings {
     /// The protocol's limits and heart-beats.
     pub(crate) stomp: Arc<StompConfig>,
-    /// Chat messages a second; `None` for no limit.
+    /// Messages a second; `None` for no limit.
     pub(crate) message_rate: Option<NonZeroU32>,
-    /// Chat messages in a burst.
+    /// Messages in a burst.
     pub(crate) message_burst: NonZeroU32,
     /// The most bytes of what is not stored that wait for one reader.
     pub(crate) slow_reader_bytes_max: usize,
@@ -44,7 +45,7 @@ impl Hub {
         Hub {
             settings,
             guests,
-            start: Instant::now(),
+            start: awake::now(),
             next: AtomicU64::new(1),
             open: Mutex::default(),
             draining: AtomicBool::new(false),

@@ -9,12 +9,14 @@ use shared::chat::{RoomId, RoomName};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
+use super::posts::Posts;
 use super::*;
 use crate::chat::Board;
-use crate::chat::plain::Plain;
+use crate::chat::plain::{Bounds, Plain, Spread};
 use crate::guest::Guests;
 use crate::log::sqlite::Sqlite;
-use crate::log::{Observer as _, Room};
+use crate::log::{Done, Observer as _, Room};
+use crate::metrics::TransportKind;
 
 /// A peer whose payloads wait, and which takes all that is written, or none of it any more.
 #[derive(Default)]
@@ -27,9 +29,14 @@ struct Peer {
     out: Vec<u8>,
     pending: usize,
     is_broken: bool,
+    /// It takes nothing for now.
+    is_stuck: bool,
+    /// It has gone, which shows once its payloads are taken.
+    has_ended: bool,
 }
 
 impl Transport for Peer {
+    const KIND: TransportKind = TransportKind::WebSocket;
     const IS_TEXT: bool = true;
 
     fn poll_payload(&mut self, _: &mut Context<'_>) -> Poll<Input> {
@@ -41,6 +48,12 @@ impl Transport for Peer {
         }
         self.input.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
+
+    fn is_gone(&mut self) -> bool {
+        self.is_broken || self.has_ended
+    }
+
+    fn admit(&mut self) {}
 
     fn push(&mut self, frame: &[&[u8]]) {
         let before = self.out.len();
@@ -76,6 +89,9 @@ impl Transport for Peer {
         if self.is_broken {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        if self.is_stuck {
+            return Poll::Pending;
+        }
         self.pending = 0;
         Poll::Ready(Ok(()))
     }
@@ -102,11 +118,13 @@ impl Bench {
     async fn new(rate: u32) -> Self {
         let data = tempfile::tempdir().unwrap();
         let board = Arc::new(Board::default());
-        let log = Sqlite::open(data.path(), Arc::clone(&board) as Arc<_>).unwrap();
+        let log = Sqlite::open(data.path(), false, Arc::clone(&board) as Arc<_>).unwrap();
         let chat = Arc::new(Chat {
             log: Arc::new(log),
             board,
-            plain: Some(Plain::default()),
+            plain: Some(Plain::new(usize::MAX)),
+            bounds: Arc::new(Bounds::new(64 << 20, 512 << 10)),
+            ends: tokio::sync::Semaphore::new(1),
         });
         let room = chat.create_room(RoomName::parse("r").unwrap());
         let room = room.await.unwrap();
@@ -117,7 +135,7 @@ impl Bench {
             slow_reader_bytes_max: 512 << 10,
             stall_timeout: Duration::from_secs(30),
         };
-        let guests = Guests::open(data.path(), "/".to_owned()).unwrap();
+        let guests = Guests::open(data.path(), "/").unwrap();
         let hub = Arc::new(Hub::new(settings, guests));
         let mailbox = Arc::default();
         let mut bench = Bench {
@@ -296,6 +314,23 @@ async fn a_lost_peer_whose_message_waits_for_its_turn_is_not_polled_again_and_ag
 }
 
 #[tokio::test]
+async fn a_peer_that_leaves_while_it_is_not_read_is_noticed() {
+    let mut bench = Bench::new(1).await;
+    let payload: String = (0..10).map(|receipt| bench.talk(receipt)).collect();
+    bench.send(&payload);
+    let is_held = |bench: &mut Bench, _| bench.connection.held.is_some();
+    bench.poll_until(is_held).await;
+    bench.peer().has_ended = true;
+    bench.peer().input.push_back(Input::End);
+    let begin = Instant::now();
+    bench.poll_until(|_, poll| poll.is_ready()).await;
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    bench.connection.chat.log.stop();
+    // One, and three seconds of the rate.
+    assert_eq!(bench.room.end(), 5);
+}
+
+#[tokio::test]
 async fn what_a_connection_waits_for_is_bounded() {
     let mut bench = Bench::new(0).await;
     let log = Arc::clone(&bench.connection.chat.log);
@@ -335,9 +370,9 @@ async fn what_a_connection_waits_for_is_bounded() {
             "SUBSCRIBE\nid:{id}\ndestination:{destination}\nx-stream-offset:{offset}\n\n\0"
         ));
         assert!(bench.poll().is_pending());
-        assert!(bench.connection.subscriptions.asked <= cursor::ASKED_MAX);
+        assert!(bench.connection.subscriptions.reads <= cursor::READS_MAX);
     }
-    assert_eq!(bench.connection.subscriptions.asked, cursor::ASKED_MAX);
+    assert_eq!(bench.connection.subscriptions.reads, cursor::READS_MAX);
 
     let talk = bench.talk(1).replace("receipt:1\n", "");
     bench.send(&talk.repeat(UNANSWERED_MAX + 1_000));
@@ -351,8 +386,114 @@ async fn what_a_connection_waits_for_is_bounded() {
     bench
         .poll_until(|bench, _| bench.frames("MESSAGE") == all)
         .await;
-    assert_eq!(bench.connection.subscriptions.asked, 0);
+    assert_eq!(bench.connection.subscriptions.reads, 0);
     assert_eq!(bench.connection.unanswered, 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_nothing_holds_few_pages_and_gets_all_in_the_end() {
+    const CURSORS: usize = 20;
+    const MESSAGES: usize = 150;
+    let mut bench = Bench::new(0).await;
+    let text = "x".repeat(2_000);
+    for number in 0..MESSAGES {
+        let talk = bench.talk(number).replace("\"x\"", &format!("\"{text}\""));
+        bench.send(&talk);
+    }
+    bench
+        .poll_until(|bench, _| bench.frames("RECEIPT") == MESSAGES)
+        .await;
+    // Nothing is in memory any more.
+    let later = Instant::now() + Duration::from_secs(60);
+    bench.connection.chat.log.tidy(later);
+    let destination = format!("/topic/chat/room/{}", bench.room.id);
+    bench.peer().out.clear();
+    bench.peer().is_stuck = true;
+    for id in 0..CURSORS {
+        bench.send(&format!(
+            "SUBSCRIBE\nid:{id}\ndestination:{destination}\nx-stream-offset:offset={}\n\n\0",
+            id + 1
+        ));
+    }
+    let until = Instant::now() + Duration::from_millis(500);
+    let mut most = 0;
+    while Instant::now() < until {
+        assert!(bench.poll().is_pending());
+        most = most.max(bench.connection.subscriptions.pages());
+        assert!(bench.connection.subscriptions.reads <= cursor::READS_MAX);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!((1..=cursor::READS_MAX).contains(&most), "{most} pages");
+    assert!(bench.peer().pending >= FILL_BYTES);
+
+    bench.peer().is_stuck = false;
+    let all: usize = (0..CURSORS).map(|id| MESSAGES - id).sum();
+    bench
+        .poll_until(|bench, _| bench.frames("MESSAGE") == all)
+        .await;
+    assert_eq!(bench.connection.subscriptions.reads, 0);
+}
+
+#[tokio::test]
+async fn a_subscription_whose_client_takes_its_time_holds_up_no_other() {
+    const STILL: usize = 2 * cursor::READS_MAX;
+    const MESSAGES: usize = 50;
+    let mut bench = Bench::new(0).await;
+    for number in 0..MESSAGES {
+        bench.send(&bench.talk(number));
+    }
+    bench
+        .poll_until(|bench, _| bench.frames("RECEIPT") == MESSAGES)
+        .await;
+    let later = Instant::now() + Duration::from_secs(60);
+    bench.connection.chat.log.tidy(later);
+    let destination = format!("/topic/chat/room/{}", bench.room.id);
+    bench.peer().out.clear();
+    for id in 0..=STILL {
+        let ack = match id {
+            STILL => "ack:auto",
+            _ => "ack:client\nprefetch-count:1",
+        };
+        bench.send(&format!(
+            "SUBSCRIBE\nid:{id}\ndestination:{destination}\n{ack}\nx-stream-offset:first\n\n\0"
+        ));
+    }
+    bench
+        .poll_until(|bench, _| bench.frames("MESSAGE") == STILL + MESSAGES)
+        .await;
+    assert_eq!(bench.connection.subscriptions.reads, 0);
+}
+
+#[tokio::test]
+async fn connections_that_end_at_once_with_many_subscriptions_take_turns() {
+    const CONNECTIONS: usize = 50;
+    const EACH: usize = 20;
+    let bench = Bench::new(0).await;
+    let chat = &bench.connection.chat;
+    let plain = chat.plain.as_ref().unwrap();
+    let make = || {
+        let reader = Reader::new(Arc::default(), Arc::clone(&chat.bounds));
+        let mut posts = Posts::new(Arc::clone(chat), Arc::new(reader));
+        for _ in 0..EACH {
+            let added = posts.add_plain(Default::default(), None, "/queue/a", Spread::One, Some(1));
+            assert!(added.is_ok());
+        }
+        posts
+    };
+    let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| make()).collect();
+    let mut left = plain.subscribers("/queue/a");
+    assert_eq!(left, CONNECTIONS * EACH);
+    connections.iter_mut().for_each(Posts::clear);
+    for turn in 0.. {
+        assert!(turn < 1_000 * CONNECTIONS, "{left} do not end");
+        if left == 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+        let after = plain.subscribers("/queue/a");
+        assert!(left - after <= EACH, "{} at once", left - after);
+        left = after;
+    }
 }
 
 /// Panics at its first payload, or waits for ever.
@@ -361,12 +502,19 @@ struct Fault {
 }
 
 impl Transport for Fault {
+    const KIND: TransportKind = TransportKind::WebSocket;
     const IS_TEXT: bool = true;
 
     fn poll_payload(&mut self, _: &mut Context<'_>) -> Poll<Input> {
         assert!(!self.panics, "injected");
         Poll::Pending
     }
+
+    fn is_gone(&mut self) -> bool {
+        false
+    }
+
+    fn admit(&mut self) {}
 
     fn push(&mut self, _: &[&[u8]]) {}
 

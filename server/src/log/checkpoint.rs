@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, InterruptHandle};
+use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
 use super::order::Queue;
 use super::sqlite::{Health, Writer};
@@ -48,19 +48,24 @@ struct State {
 
 impl Checkpoints {
     pub(super) fn new(database: &Path, queue: Arc<Queue>, health: Arc<Health>) -> Self {
-        let mut write_ahead_log = database.as_os_str().to_owned();
-        write_ahead_log.push("-wal");
         Checkpoints {
             database: database.to_owned(),
-            write_ahead_log: write_ahead_log.into(),
+            write_ahead_log: super::sqlite::beside(database, "-wal"),
             queue,
             health,
             copying: None,
         }
     }
 
-    /// Looks whether the log has grown, or the thread is done, after a commit.
-    pub(super) fn look(&mut self, writer: &Writer) {
+    /// Whether the thread may be writing to the database.
+    pub(super) fn is_copying(&self) -> bool {
+        self.copying.is_some()
+    }
+
+    /// Looks whether the log has grown, or the thread is done, after a commit; whether anything was
+    /// copied then.
+    pub(super) fn look(&mut self, writer: &Writer) -> bool {
+        let was_copying = self.is_copying();
         match &self.copying {
             Some(copying) if !copying.has_ended() => {}
             Some(_) => {
@@ -85,6 +90,7 @@ impl Checkpoints {
             },
             None => {}
         }
+        was_copying
     }
 
     fn is_large(&self) -> bool {
@@ -99,8 +105,7 @@ impl Checkpoints {
             Arc::clone(&self.health),
         );
         let of_thread = Arc::clone(&state);
-        let thread = std::thread::Builder::new().spawn(move || {
-            let _watch = health.watch();
+        let thread = super::thread::start("checkpoint", &self.health, move || {
             let copied = copy(&database, &of_thread);
             health.note_checkpoint(&copied);
             if copied.is_err() {
@@ -123,9 +128,8 @@ impl Checkpoints {
             interrupt.interrupt();
         }
         thread.thread().unpark();
-        if thread.join().is_err() {
-            tracing::error!("the thread that copies the write-ahead log has panicked");
-        }
+        // Where it has panicked, that was noted and told.
+        drop(thread.join());
     }
 }
 
@@ -143,7 +147,9 @@ impl Copying {
 
 /// Copies until nothing is left of what there was when a round began: nobody reads what is older.
 fn copy(database: &Path, state: &State) -> rusqlite::Result<()> {
-    let connection = Connection::open(database)?;
+    // Where there is none any more, none is made.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     state
         .interrupt
@@ -170,4 +176,17 @@ pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
         Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_database_is_gone_none_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        assert!(copy(&path, &State::default()).is_err());
+        assert!(!path.exists());
+    }
 }

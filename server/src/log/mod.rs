@@ -8,15 +8,19 @@
 //! entries, encoded once, and wakes who follows it.
 
 mod answer;
+pub(crate) mod batch;
+pub(crate) mod budget;
 mod checkpoint;
 mod clock;
 #[cfg(test)]
 mod conformance;
+pub(crate) mod followers;
 mod names;
 mod order;
 mod pages;
 pub(crate) mod sqlite;
 pub(crate) mod tail;
+mod thread;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,7 +32,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub(crate) use self::answer::Answer;
-pub(crate) use self::tail::{Batch, Read, Room, Signal};
+pub(crate) use self::batch::Batch;
+pub(crate) use self::followers::Followers;
+pub(crate) use self::tail::{Read, Room, Signal};
 
 /// The number of a session, unique while the process lives.
 pub(crate) type SessionNumber = u64;
@@ -97,6 +103,29 @@ pub(crate) enum Reason {
     IdTaken,
 }
 
+/// How much a log holds, and how much waits at it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Load {
+    /// Rooms.
+    pub(crate) rooms: usize,
+    /// People present, each once a room.
+    pub(crate) participants: u64,
+    /// Records that wait to be ordered.
+    pub(crate) appends: usize,
+    /// What those weigh, in bytes.
+    pub(crate) append_bytes: usize,
+    /// Reads of cursors that wait.
+    pub(crate) cursor_reads: usize,
+    /// Reads for HTTP that wait.
+    pub(crate) http_reads: usize,
+    /// Bytes of the newest entries, with all their forms, that are kept in memory.
+    pub(crate) ring_bytes: usize,
+    /// The size of the database.
+    pub(crate) database_bytes: u64,
+    /// The size of its write-ahead log.
+    pub(crate) write_ahead_log_bytes: u64,
+}
+
 /// Told when a record's fate is known.
 pub(crate) type Done = Answer<Outcome>;
 
@@ -143,8 +172,7 @@ pub(crate) trait Observer: Send + Sync {
 /// - **Decisions** that must hold at the moment of ordering (an id unused, a name free) are made
 ///   there, and nowhere else.
 /// - **Answers**: each is told once, also where a thread of the log panics: then it says that it
-///   failed, unless it was decided. When the thread that orders has panicked, nothing is appended
-///   any more.
+///   failed, unless it was decided. A thread that ends so is the log's death: the server ends too.
 /// - **Bounds**: what waits to be appended is bounded; past that `append` gives the record back.
 pub(crate) trait Log: Send + Sync {
     /// Appends a record; `done` learns what became of it.
@@ -180,12 +208,19 @@ pub(crate) trait Log: Send + Sync {
     /// Finds the first `seq` whose `sentAt` is at or after `time`; one past the end if none is.
     fn seq_at(&self, room: &Arc<Room>, time: OffsetDateTime, done: Answer<Result<u64, StoreError>>);
 
+    /// Tells one course of the log from another: where entries that were acknowledged are lost and it
+    /// goes on all the same, there is a new one, and a `seq` may be another message's than before.
+    fn epoch(&self) -> Uuid;
+
     /// Whether the store answers and holds what it should, by its latest attempts, and none of the
     /// log's threads has panicked.
     fn is_healthy(&self) -> bool;
 
     /// Attempts to write, so that [`Log::is_healthy`] comes to know.
     fn probe(&self);
+
+    /// How much there is, and how much waits.
+    fn load(&self) -> Load;
 
     /// Lets go of what is kept for readers who have come by now, and of the memory that a load has
     /// left. To be called every few seconds.

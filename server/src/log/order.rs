@@ -1,23 +1,26 @@
 //! The one ordered path: what has gathered is decided and committed in one transaction, then shown.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::chat::{ChatMessage, MessageId, MessageType, NewMessage, RoomId, RoomName};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::batch::BATCH_BYTES_MAX;
+use super::budget::Budget;
 use super::checkpoint::Checkpoints;
 use super::clock::Clock;
 use super::names::{Admission, Names};
-use super::sqlite::{Health, Stored, Writer, wait};
-use super::tail::{BATCH_BYTES_MAX, Figures, lock};
+use super::sqlite::{Health, Keeper, Newest, REST_AFTER, Stored, Writer};
+use super::tail::{Figures, lock};
 use super::{
     Answer, Batch, Done, Full, Observer, Outcome, Reason, Record, Room, SessionNumber, Signal,
     StoreError,
 };
+use crate::metrics::meters;
 
 /// The most records that wait to be appended.
 const QUEUE_RECORDS_MAX: usize = 16_384;
@@ -34,6 +37,9 @@ const QUIET_COMMANDS: usize = 64;
 /// Commits begin at least so far apart: what comes closer together shares one. Who is alone waits
 /// for nothing, and under load batches are larger, which is cheaper for everybody.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
+
+/// When nothing comes, the files are looked at so often.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Told of the new room once it is on disk.
 pub(super) type RoomDone = Answer<Result<Arc<Room>, StoreError>>;
@@ -99,6 +105,12 @@ impl Queue {
         self.push(state, command);
     }
 
+    /// How many records wait, and what they weigh in bytes.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (state.records, state.bytes)
+    }
+
     /// Asks for an attempt to write, unless there is something to write anyway.
     pub(super) fn probe(&self) {
         let state = lock(&self.state);
@@ -139,26 +151,32 @@ impl Queue {
     }
 
     /// Waits for commands and takes up to [`BATCH_MAX`] into `batch`; false when it has stopped
-    /// and is empty. When none come for a while, `rest` is called once.
-    fn take(&self, batch: &mut Vec<Command>, rest: impl FnOnce()) -> bool {
-        let mut state = lock(&self.state);
+    /// and is empty. While none come, `look` is called every [`LOOK_INTERVAL`], and `rest` once,
+    /// after [`REST_AFTER`].
+    fn take(&self, batch: &mut Vec<Command>, mut look: impl FnMut(), rest: impl FnOnce()) -> bool {
+        let begin = Instant::now();
         let mut rest = Some(rest);
+        let mut state = lock(&self.state);
         while state.commands.is_empty() {
             if state.stopping {
                 return false;
             }
+            let waited = self.filled.wait_timeout(state, LOOK_INTERVAL);
             let is_quiet;
-            (state, is_quiet) = wait(&self.filled, state, rest.is_some());
-            if is_quiet
-                && state.commands.is_empty()
-                && let Some(rest) = rest.take()
-            {
+            (state, is_quiet) = waited.unwrap_or_else(PoisonError::into_inner);
+            if !is_quiet.timed_out() || !state.commands.is_empty() {
+                continue;
+            }
+            let rests = begin.elapsed() >= REST_AFTER;
+            let rest = rest.take_if(|_| rests);
+            if rest.is_some() {
                 state.commands.shrink_to(QUIET_COMMANDS);
                 batch.shrink_to(QUIET_COMMANDS);
-                drop(state);
-                rest();
-                state = lock(&self.state);
             }
+            drop(state);
+            look();
+            rest.into_iter().for_each(|rest| rest());
+            state = lock(&self.state);
         }
         let count = state.commands.len().min(BATCH_MAX);
         batch.extend(state.commands.drain(..count));
@@ -186,8 +204,9 @@ pub(super) struct Rooms {
 pub(super) struct Orderer {
     pub(super) queue: Arc<Queue>,
     pub(super) writer: Writer,
+    pub(super) keeper: Keeper,
     pub(super) rooms: Arc<std::sync::RwLock<Rooms>>,
-    pub(super) budget: Arc<super::tail::RingBudget>,
+    pub(super) budget: Arc<Budget>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) health: Arc<Health>,
     pub(super) names: Names,
@@ -208,25 +227,50 @@ impl Orderer {
     pub(super) fn run(self) {
         let (queue, health) = (Arc::clone(&self.queue), Arc::clone(&self.health));
         // Nothing of this thread's state is used after a panic: the transaction goes with it.
-        if catch_unwind(AssertUnwindSafe(|| self.order())).is_err() {
-            tracing::error!(
-                "the thread that orders messages has panicked; nothing is stored any more"
-            );
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.order())) {
             health.note_death();
             queue.abandon();
+            resume_unwind(panic);
         }
     }
 
     fn order(mut self) {
         let mut batch = Vec::new();
-        while self.queue.take(&mut batch, || self.writer.rest()) {
+        loop {
+            let is_copying = self.checkpoints.is_copying();
+            let look = || self.keeper.look(is_copying);
+            if !self.queue.take(&mut batch, look, || self.writer.rest()) {
+                break;
+            }
             let begin = Instant::now();
-            self.commit(&mut batch);
-            self.checkpoints.look(&self.writer);
+            let may_commit = self.keeper.may_commit(is_copying);
+            if may_commit {
+                self.commit(&mut batch);
+            } else {
+                self.refuse(&mut batch);
+            }
+            // No thread begins to copy into what may be another database by now.
+            if (may_commit || is_copying) && self.checkpoints.look(&self.writer) {
+                self.keeper.take_as_ours();
+            }
             std::thread::sleep(COMMIT_INTERVAL.saturating_sub(begin.elapsed()));
         }
         drop(self.checkpoints);
+        self.keeper.close(&self.writer);
         self.writer.close();
+    }
+
+    /// Answers that nothing is stored. Who has left has left.
+    fn refuse(&mut self, batch: &mut Vec<Command>) {
+        let mut left = BTreeSet::new();
+        for command in batch.drain(..) {
+            // The others are told when they are dropped.
+            if let Command::Release(session) = command {
+                left.extend(self.names.release(session));
+            }
+        }
+        self.names.keep();
+        self.count_participants(left);
     }
 
     fn commit(&mut self, batch: &mut Vec<Command>) {
@@ -236,6 +280,9 @@ impl Orderer {
         let mut left: BTreeSet<i64> = BTreeSet::new();
         let mut staged: BTreeMap<i64, Staged> = BTreeMap::new();
         let mut probed = false;
+        let begin = Instant::now();
+        let mut newest = self.keeper.newest();
+        let before = newest.message;
         let health = Arc::clone(&self.health);
         let _watch = health.watch();
         let now = self.clock.now();
@@ -246,11 +293,15 @@ impl Orderer {
         for command in batch.drain(..) {
             match command {
                 Command::Append(record, done) => {
-                    let outcome = attempt(&mut result, || self.append(record, now, &mut staged));
+                    let outcome = attempt(&mut result, || {
+                        self.append(record, now, &mut staged, &mut newest)
+                    });
                     appended.push((done, outcome));
                 }
                 Command::CreateRoom(name, done) => {
-                    made.push((done, attempt(&mut result, || self.insert_room(name, now))));
+                    let room = attempt(&mut result, || self.insert_room(name, now));
+                    newest.room = room.as_ref().map_or(newest.room, |room| room.number);
+                    made.push((done, room));
                 }
                 Command::Release(session) => {
                     left.extend(self.names.release(session));
@@ -271,7 +322,9 @@ impl Orderer {
         if has_written || result.is_err() {
             self.health.note_write(&result);
         }
-        if result.is_ok() {
+        let meters = meters();
+        let is_kept = result.is_ok() && self.keeper.has_kept(newest);
+        if is_kept {
             self.clock.noted();
             // On disk: that is the answer, whatever becomes of this thread.
             for (done, outcome) in &mut appended {
@@ -286,6 +339,9 @@ impl Orderer {
             }
             self.names.keep();
             self.show(staged, &made);
+            meters
+                .messages_appended
+                .increment((newest.message - before).unsigned_abs());
         } else {
             self.writer.roll_back();
             self.names.undo();
@@ -295,6 +351,11 @@ impl Orderer {
             self.names.keep();
         }
         self.count_participants(left);
+        if has_written || !is_kept {
+            meters.commit_seconds.record(begin.elapsed());
+            meters.commit_records.record(appended.len() as f64);
+            meters.commits_failed.increment(u64::from(!is_kept));
+        }
         // What was not decided has failed.
         drop(made);
         drop(appended);
@@ -315,6 +376,7 @@ impl Orderer {
         record: Record,
         now: OffsetDateTime,
         staged: &mut BTreeMap<i64, Staged>,
+        newest: &mut Newest,
     ) -> rusqlite::Result<Outcome> {
         match self.admit(&record)? {
             Err((index, reason)) => {
@@ -324,7 +386,7 @@ impl Orderer {
             Ok(admitted) => {
                 for (message, room) in record.messages.into_iter().zip(admitted) {
                     if let Some(room) = room {
-                        self.insert(message, &room, now, staged)?;
+                        newest.message = self.insert(message, &room, now, staged)?;
                     }
                 }
                 Ok(Outcome::Appended)
@@ -396,7 +458,7 @@ impl Orderer {
         room: &Arc<Room>,
         now: OffsetDateTime,
         staged: &mut BTreeMap<i64, Staged>,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<i64> {
         let staged = staged.entry(room.number).or_insert_with(|| {
             let figures = room.figures();
             Staged {
@@ -415,7 +477,7 @@ impl Orderer {
             seq: staged.figures.end,
             sent_at: now,
         };
-        self.writer.insert_message(&Stored {
+        let position = self.writer.insert_message(&Stored {
             room: room.number,
             message: &stored,
         })?;
@@ -431,7 +493,7 @@ impl Orderer {
         if let Some(batch) = staged.batches.last_mut() {
             batch.push(|out| super::encode(&stored, out));
         }
-        Ok(())
+        Ok(position)
     }
 
     /// Lets everybody see what is on disk now.
@@ -513,21 +575,22 @@ mod tests {
         let mut batch = Vec::new();
         while !lock(&queue.state).commands.is_empty() {
             batch.clear();
-            assert!(queue.take(&mut batch, || {}));
+            assert!(queue.take(&mut batch, || {}, || {}));
         }
         assert!(signals.iter().all(|signal| signal.is_ready()));
         assert_eq!(lock(&queue.state).waiting.capacity(), 0);
         // When nothing comes any more it lets go of its memory, and says so.
         batch.clear();
-        let mut rests = 0;
+        let (mut looks, mut rests) = (0, 0);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(3 * REST_AFTER / 2);
                 queue.stop();
             });
-            assert!(!queue.take(&mut batch, || rests += 1));
+            assert!(!queue.take(&mut batch, || looks += 1, || rests += 1));
         });
         assert_eq!(rests, 1);
+        assert!(looks > 1, "{looks}");
         assert!(batch.capacity() <= QUIET_COMMANDS);
         assert!(lock(&queue.state).commands.capacity() <= QUIET_COMMANDS);
     }

@@ -13,9 +13,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use shared::chat::ChatMessage;
 use time::OffsetDateTime;
 
+use super::batch::BATCH_BYTES_MAX;
+use super::budget::Budget;
 use super::sqlite::{Health, MESSAGE_COLUMNS, millis, read_message, rest, wait};
-use super::tail::{BATCH_BYTES_MAX, lock};
-use super::{Answer, Batch, Range, Room, StoreError};
+use super::tail::lock;
+use super::{Answer, Batch, Range, Room, StoreError, thread};
 
 /// Entries in a page, unless they are large. Pages are aligned, so that cursors near one another
 /// share them; one that was cut short goes on where it ended.
@@ -30,7 +32,10 @@ const CURSOR_JOBS_IN_ROW: usize = 8;
 /// How long a page is kept for the next who asks.
 const PAGE_AGE: Duration = Duration::from_secs(30);
 
-/// The most bytes of whole pages kept for the next who asks.
+/// The most that the whole pages kept for the next who asks weigh.
+const PAGES_BYTES_MAX: usize = 8 << 20;
+
+/// The most that they weigh with all their forms.
 const CACHE_BYTES_MAX: usize = 16 << 20;
 
 type PageDone = Answer<Result<Arc<Batch>, StoreError>>;
@@ -87,27 +92,34 @@ struct Pages {
     /// Whole pages, which never change.
     cache: HashMap<PageKey, Arc<Batch>>,
     oldest_first: VecDeque<(PageKey, Instant)>,
+    /// What the pages weigh, without their forms.
     bytes: usize,
+    budget: Arc<Budget>,
     /// Who waits for a page that is being read.
     wanted: HashMap<PageKey, Vec<PageDone>>,
 }
 
 impl Readers {
     /// Starts one thread a connection.
-    pub(super) fn start(connections: Vec<Connection>, health: Arc<Health>) -> Self {
-        let shared = Arc::new(Shared::default());
-        let threads = connections
-            .into_iter()
-            .map(|connection| {
-                let shared = Arc::clone(&shared);
-                let health = Arc::clone(&health);
-                std::thread::spawn(move || shared.run(&connection, &health))
-            })
-            .collect();
-        Readers {
-            shared,
-            threads: Mutex::new(threads),
+    ///
+    /// # Errors
+    /// What the system says where it starts none.
+    pub(super) fn start(
+        connections: Vec<Connection>,
+        health: &Arc<Health>,
+    ) -> std::io::Result<Self> {
+        let readers = Readers {
+            shared: Arc::default(),
+            threads: Mutex::default(),
+        };
+        for connection in connections {
+            let shared = Arc::clone(&readers.shared);
+            let of_thread = Arc::clone(health);
+            let thread =
+                thread::start("read", health, move || shared.run(&connection, &of_thread))?;
+            lock(&readers.threads).push(thread);
         }
+        Ok(readers)
     }
 
     /// Lets go of the memory that a load has left.
@@ -122,6 +134,12 @@ impl Readers {
                 queue.shrink_to_fit();
             }
         }
+    }
+
+    /// How many reads wait, of cursors and for HTTP.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let jobs = lock(&self.shared.jobs);
+        (jobs.cursors.len(), jobs.histories.len())
     }
 
     /// Answers what waits, then stops.
@@ -270,16 +288,27 @@ impl Shared {
 
 impl Pages {
     fn keep(&mut self, key: PageKey, page: Arc<Batch>) {
-        self.bytes += page.len();
-        if self.cache.insert(key, page).is_none() {
-            self.oldest_first.push_back((key, Instant::now()));
+        if self.cache.contains_key(&key) {
+            return;
         }
-        while self.bytes > CACHE_BYTES_MAX && !self.oldest_first.is_empty() {
-            self.drop_oldest();
-        }
+        let weight = page.weight();
+        let charge = loop {
+            let charge = (self.bytes + weight <= PAGES_BYTES_MAX)
+                .then(|| self.budget.try_charge(weight, CACHE_BYTES_MAX))
+                .flatten();
+            match charge {
+                Some(charge) => break charge,
+                None if self.cache.is_empty() => return,
+                None => self.drop_oldest(),
+            }
+        };
+        page.share(charge, CACHE_BYTES_MAX);
+        self.bytes += weight;
+        self.cache.insert(key, page);
+        self.oldest_first.push_back((key, Instant::now()));
     }
 
-    /// Lets go of the pages that have been kept for long.
+    /// Lets go of the pages that have been kept for long, and of the forms that wait for no socket.
     fn forget(&mut self, now: Instant) {
         let is_old = |(_, at): &(_, Instant)| now.saturating_duration_since(*at) > PAGE_AGE;
         while self.oldest_first.front().is_some_and(is_old) {
@@ -289,11 +318,15 @@ impl Pages {
             self.cache.shrink_to_fit();
             self.oldest_first.shrink_to_fit();
         }
+        self.cache.values().for_each(|page| page.forget_forms());
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((oldest, _)) = self.oldest_first.pop_front() {
-            self.bytes -= self.cache.remove(&oldest).map_or(0, |page| page.len());
+        if let Some((oldest, _)) = self.oldest_first.pop_front()
+            && let Some(page) = self.cache.remove(&oldest)
+        {
+            self.bytes -= page.weight();
+            page.unshare();
         }
     }
 }
@@ -325,6 +358,7 @@ fn read_page(connection: &Connection, room: &Room, first: u64) -> rusqlite::Resu
             break;
         }
     }
+    page.seal();
     Ok(page)
 }
 
@@ -412,7 +446,7 @@ mod tests {
     /// Readers with one thread, which waits until what is given back is dropped.
     fn held_readers() -> (Readers, std::sync::mpsc::Sender<()>) {
         let connection = Connection::open_in_memory().unwrap();
-        let readers = Readers::start(vec![connection], Arc::default());
+        let readers = Readers::start(vec![connection], &Arc::default()).unwrap();
         let (hold, held) = channel::<()>();
         let (begin, begun) = channel();
         readers.ask(Asker::Cursor, Answer::new(|_| {}), move |_| {
@@ -467,19 +501,66 @@ mod tests {
         readers.stop();
     }
 
+    /// A page of an entry of 16 KiB.
+    fn page(first: u64) -> Arc<Batch> {
+        let mut page = Batch::new(first);
+        page.push(|out| out.resize(16 << 10, b'x'));
+        Arc::new(page)
+    }
+
     #[test]
     fn pages_are_bounded_and_let_go() {
         let mut pages = Pages::default();
         for first in 0..2_000 {
-            let mut page = Batch::new(first);
-            page.push(|out| out.resize(16 << 10, b'x'));
-            pages.keep((1, first), Arc::new(page));
-            assert!(pages.bytes <= CACHE_BYTES_MAX);
+            pages.keep((1, first), page(first));
+            assert!(pages.bytes <= PAGES_BYTES_MAX);
         }
-        assert!(pages.bytes > CACHE_BYTES_MAX / 2);
+        assert!(pages.bytes > PAGES_BYTES_MAX / 2);
+        // The same page read twice is kept once.
+        let before = pages.bytes;
+        pages.keep((1, 1_999), page(1_999));
+        assert_eq!((pages.bytes, pages.budget.held()), (before, before));
         pages.forget(Instant::now());
         assert!(pages.bytes > 0);
         pages.forget(Instant::now() + 2 * PAGE_AGE);
         assert_eq!((pages.bytes, pages.cache.capacity()), (0, 0));
+        assert_eq!(pages.budget.held(), 0);
+    }
+
+    #[test]
+    fn the_cache_is_bounded_with_all_forms_of_its_pages() {
+        struct Socket;
+        let mut pages = Pages::default();
+        let framed = |page: &Batch, head: u8| {
+            let frame = |pieces: &[&[u8]], out: &mut Vec<u8>| {
+                pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+            };
+            page.framed::<Socket>(0, &[head], frame)
+        };
+        let mut held = Vec::new();
+        for first in 0..2_000 {
+            let page = page(first);
+            pages.keep((1, first), Arc::clone(&page));
+            held.extend((0..4).filter_map(|head| framed(&page, head)).take(1));
+            (1..4).for_each(|head| drop(framed(&page, head)));
+            assert!(pages.budget.held() <= CACHE_BYTES_MAX);
+            assert!(pages.cache.contains_key(&(1, first)), "page {first}");
+        }
+        // Whoever still reads a page that is not kept any more gets no form of it.
+        let gone = page(0);
+        pages.keep((2, 0), Arc::clone(&gone));
+        while pages.cache.contains_key(&(2, 0)) {
+            pages.drop_oldest();
+        }
+        assert!(framed(&gone, 0).is_none());
+        // Of forms that nobody holds nothing is left; others are found again.
+        let kept = page(1);
+        pages.keep((2, 1), Arc::clone(&kept));
+        let first = framed(&kept, 0).unwrap();
+        drop(framed(&kept, 1).unwrap());
+        let before = pages.budget.held();
+        pages.forget(Instant::now());
+        assert!(pages.budget.held() < before - (16 << 10));
+        assert_eq!(framed(&kept, 0).unwrap().as_ptr(), first.as_ptr());
     }
 }

@@ -3,11 +3,17 @@
 //! One connection writes, on the ordering thread; a few read. Write-ahead logging with
 //! `synchronous=FULL`: a committed transaction survives the loss of power.
 
+mod check;
+mod copy;
+mod files;
+mod keeper;
+mod mark;
 mod open;
+
 mod writer;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -19,19 +25,27 @@ use rusqlite::Connection;
 use shared::chat::{ChatMessage, RoomId, RoomName};
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use uuid::Uuid;
 
+pub(crate) use self::check::check;
+pub(crate) use self::copy::{backup, restore};
+pub(super) use self::files::beside;
+use self::files::{Files, Gone};
+pub(super) use self::keeper::Keeper;
+pub(super) use self::mark::Newest;
 pub(crate) use self::open::OpenError;
-use self::open::{lock_directory, open_checked, open_reader, rooms_of};
+use self::open::{Opened, lock_directory, open_checked, open_reader, rooms_of};
 pub(super) use self::writer::{MESSAGE_COLUMNS, Stored, Writer, millis, read_message};
+use super::budget::Budget;
 use super::checkpoint::Checkpoints;
 use super::clock::{Clock, ReadClock};
 use super::names::Names;
 use super::order::{Command, Orderer, Queue, Rooms};
 use super::pages::Readers;
-use super::tail::{RingBudget, lock};
+use super::tail::lock;
 use super::{
-    Answer, Batch, Done, Full, Log, Observer, Range, Record, Room, SessionNumber, Signal,
-    StoreError,
+    Answer, Batch, Done, Full, Load, Log, Observer, Range, Record, Room, SessionNumber, Signal,
+    StoreError, thread,
 };
 use crate::data_dir;
 
@@ -48,8 +62,13 @@ pub(super) struct Health {
     writes_fail: AtomicBool,
     reads_fail: AtomicBool,
     is_damaged: AtomicBool,
+    /// One of the files is not at its path.
+    is_gone: AtomicBool,
+    /// Something was committed into such a file.
+    has_lost: AtomicBool,
+    mark_fails: AtomicBool,
     has_panicked: AtomicBool,
-    /// Nothing can be ordered any more.
+    /// One of the log's threads has ended.
     is_dead: watch::Sender<bool>,
 }
 
@@ -73,10 +92,15 @@ impl Health {
         Watch(self)
     }
 
-    /// Notes that the thread that orders has ended by a panic.
+    /// Notes that a thread of the log has ended by a panic.
     pub(super) fn note_death(&self) {
         self.note_panic();
         self.is_dead.send_replace(true);
+    }
+
+    /// Tells whether a thread of the log has ended by a panic.
+    pub(super) fn is_dead(&self) -> watch::Receiver<bool> {
+        self.is_dead.subscribe()
     }
 
     pub(super) fn note_write<T>(&self, result: &rusqlite::Result<T>) {
@@ -107,14 +131,98 @@ impl Health {
         let Err(error) = result else { return };
         if is_damage(error) {
             is_damaged.store(true, Ordering::Relaxed);
-            tracing::error!(%error, "{advice}: the database is damaged; restore it from a backup");
+            tracing::error!(
+                %error,
+                "{advice}: the database is damaged, and nothing is stored in it any more; stop this \
+                 server, put a backup in its place (sarangbang restore), and start it again"
+            );
         } else {
             tracing::error!(%error, "{advice}");
         }
     }
 
-    fn is_good(&self) -> bool {
+    /// Notes whether the store can be written at the start, before anybody asks.
+    fn note_start(&self, result: &rusqlite::Result<()>) {
+        let advice = "the message store cannot be written, and is only read until it can";
+        Self::note(&self.writes_fail, &self.is_damaged, result, advice);
+    }
+
+    /// Notes which file is not at its path, if one is not.
+    fn note_gone(&self, gone: Option<&Gone>) {
+        let was_gone = self.is_gone.swap(gone.is_some(), Ordering::Relaxed);
+        match gone {
+            Some(Gone { path, is_database }) if !was_gone => tracing::error!(
+                "{} is not the file any more that is open here: it was deleted, moved or replaced, or \
+                 another file system was mounted over it. Nothing is stored and acknowledged until it \
+                 is back. {}",
+                path.display(),
+                if *is_database {
+                    "Put it back; or stop this server, put the newest copy there without the -wal and -shm of \
+                     the one that is gone, and start it again"
+                } else {
+                    "Put it back; or stop this server in order (SIGTERM), which copies what is not in \
+                     the database yet, and start it again"
+                }
+            ),
+            None if was_gone => tracing::info!("the files of the message store are back"),
+            _ => {}
+        }
+    }
+
+    /// Notes that what was committed last is in a file that is gone.
+    fn note_loss(&self) {
+        self.has_lost.store(true, Ordering::Relaxed);
+        tracing::error!(
+            "what was committed last went into a file that is gone, and was not acknowledged; nothing \
+             is stored any more until the server is started anew"
+        );
+    }
+
+    /// Notes what was found in a database to which another program has written.
+    fn note_foreign(&self, path: &Path, found: Result<(), String>) {
+        let Err(detail) = found else { return };
+        self.is_damaged.store(true, Ordering::Relaxed);
+        tracing::error!(
+            "another program has written to {}, or its disk has failed: {detail}. Nothing is stored in \
+             it any more; stop this server, put the newest copy there without the -wal and -shm that are there \
+             now, and start it again",
+            path.display()
+        );
+    }
+
+    /// Notes whether what was acknowledged is marked beside the database.
+    fn note_mark(&self, result: &std::io::Result<()>) {
+        let has_failed = self.mark_fails.swap(result.is_err(), Ordering::Relaxed);
+        if let Err(error) = result
+            && !has_failed
+        {
+            tracing::error!(
+                %error,
+                "{} cannot be written: nothing more is stored until it can, as after a crash nobody could \
+                 tell whether the database is behind what was acknowledged",
+                data_dir::MARK
+            );
+        }
+    }
+
+    fn mark_fails(&self) -> bool {
+        self.mark_fails.load(Ordering::Relaxed)
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing may be stored until the program is started anew.
+    fn is_spoiled(&self) -> bool {
+        self.is_damaged() || self.has_lost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_good(&self) -> bool {
         let faults = [
+            &self.is_gone,
+            &self.has_lost,
+            &self.mark_fails,
             &self.writes_fail,
             &self.reads_fail,
             &self.is_damaged,
@@ -141,58 +249,95 @@ pub(crate) struct Sqlite {
     rooms: Arc<RwLock<Rooms>>,
     readers: Readers,
     health: Arc<Health>,
-    budget: Arc<RingBudget>,
+    budget: Arc<Budget>,
+    epoch: Uuid,
+    /// The database.
+    path: PathBuf,
     orderer: Mutex<Option<JoinHandle<()>>>,
-    /// Held for as long as the log is open; the operating system frees it when the process dies.
-    _lock: File,
+    /// Held for as long as the log is open; the operating system frees them when the process dies.
+    _locks: Vec<File>,
 }
 
 impl Sqlite {
-    /// Opens the log in `data_dir`, which is made if it is missing.
+    /// Opens the log in `data_dir`, which is made if it is missing. One that is behind what was
+    /// acknowledged is opened only where `accepts_loss`.
     ///
     /// # Errors
-    /// [`OpenError`] when the directory is in use, or what is there is not ours, newer or damaged.
-    pub(crate) fn open(data_dir: &Path, observer: Arc<dyn Observer>) -> Result<Self, OpenError> {
+    /// [`OpenError`] when the directory is in use, or what is there is not ours, newer, damaged or
+    /// behind.
+    pub(crate) fn open(
+        data_dir: &Path,
+        accepts_loss: bool,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, OpenError> {
         let clock = Box::new(OffsetDateTime::now_utc);
-        Self::open_with(data_dir, observer, clock, |_| Ok(()))
+        Self::open_with(data_dir, accepts_loss, observer, clock, |_| Ok(()))
     }
 
-    /// Tells whether nothing can be appended any more because the thread that orders has panicked.
+    /// Tells whether the log cannot go on because one of its threads has ended by a panic.
     pub(crate) fn is_dead(&self) -> watch::Receiver<bool> {
-        self.health.is_dead.subscribe()
+        self.health.is_dead()
     }
 
     /// As [`Sqlite::open`], by this clock; `prepare` gets the connection that writes.
     fn open_with(
         data_dir: &Path,
+        accepts_loss: bool,
         observer: Arc<dyn Observer>,
         clock: ReadClock,
         prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<Self, OpenError> {
-        let lock = lock_directory(data_dir)?;
+        // It is looked at for as long as the log is open, whatever becomes of the working directory.
+        let data_dir = &std::path::absolute(data_dir).map_err(|source| OpenError::Io {
+            path: data_dir.to_owned(),
+            source,
+        })?;
+        let locks = lock_directory(data_dir)?;
         let path = data_dir.join(data_dir::DATABASE);
-        let (connection, rooms, newest) = open_checked(&path)?;
+        let Opened {
+            connection,
+            rooms,
+            newest_sent_at,
+            newest,
+            epoch,
+            mark,
+            identity,
+        } = open_checked(&path, accepts_loss)?;
         data_dir::close(data_dir);
         let failed = |source| OpenError::Store {
             path: path.clone(),
             source,
         };
         prepare(&connection).map_err(failed)?;
+        let writer = Writer { connection };
+        let health = Arc::new(Health::default());
+        health.note_start(&writer.touch());
         let readers = (0..READERS)
             .map(|_| open_reader(&path))
             .collect::<rusqlite::Result<Vec<_>>>()
             .map_err(failed)?;
-        let mut clock = Clock::new(clock, newest);
+        let files = Files::new(&path, identity).map_err(|source| OpenError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let mut keeper = Keeper {
+            files,
+            mark,
+            newest,
+            health: Arc::clone(&health),
+        };
+        keeper.copy(&writer);
+        let mut clock = Clock::new(clock, newest_sent_at);
         // Warns at once where the newest entry is ahead.
         clock.now();
-        let budget = Arc::<RingBudget>::default();
+        let budget = Arc::<Budget>::default();
         let rooms = Arc::new(RwLock::new(rooms_of(rooms, &budget)));
         let queue = Arc::new(Queue::default());
-        let health = Arc::new(Health::default());
         let checkpoints = Checkpoints::new(&path, Arc::clone(&queue), Arc::clone(&health));
         let orderer = Orderer {
             queue: Arc::clone(&queue),
-            writer: Writer { connection },
+            writer,
+            keeper,
             rooms: Arc::clone(&rooms),
             budget: Arc::clone(&budget),
             observer,
@@ -201,21 +346,22 @@ impl Sqlite {
             clock,
             checkpoints,
         };
-        let thread = std::thread::Builder::new()
-            .name("log".into())
-            .spawn(move || orderer.run())
-            .map_err(|source| OpenError::Io {
-                path: data_dir.to_owned(),
-                source,
-            })?;
+        let no_thread = |source| OpenError::Io {
+            path: data_dir.to_owned(),
+            source,
+        };
+        let readers = Readers::start(readers, &health).map_err(no_thread)?;
+        let thread = thread::start("log", &health, move || orderer.run()).map_err(no_thread)?;
         Ok(Sqlite {
             queue,
             rooms,
-            readers: Readers::start(readers, Arc::clone(&health)),
+            readers,
             health,
             budget,
+            epoch,
+            path,
             orderer: Mutex::new(Some(thread)),
-            _lock: lock,
+            _locks: locks,
         })
     }
 }
@@ -263,6 +409,10 @@ impl Log for Sqlite {
         self.readers.seq_at(room, time, done);
     }
 
+    fn epoch(&self) -> Uuid {
+        self.epoch
+    }
+
     fn is_healthy(&self) -> bool {
         self.health.is_good()
     }
@@ -271,9 +421,33 @@ impl Log for Sqlite {
         self.queue.probe();
     }
 
+    fn load(&self) -> Load {
+        let rooms = read_lock(&self.rooms);
+        let present = rooms
+            .in_order
+            .iter()
+            .map(|room| room.figures().participant_count);
+        let (count, participants) = (rooms.in_order.len(), present.sum());
+        drop(rooms);
+        let (appends, append_bytes) = self.queue.load();
+        let (cursor_reads, http_reads) = self.readers.load();
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        Load {
+            rooms: count,
+            participants,
+            appends,
+            append_bytes,
+            cursor_reads,
+            http_reads,
+            ring_bytes: self.budget.held(),
+            database_bytes: bytes(&self.path),
+            write_ahead_log_bytes: bytes(&beside(&self.path, "-wal")),
+        }
+    }
+
     fn tidy(&self, now: Instant) {
         self.readers.tidy(now);
-        if !self.budget.is_empty()
+        if self.budget.held() > 0
             && let Some(before) = now.checked_sub(RING_AGE)
         {
             for room in &read_lock(&self.rooms).in_order {
@@ -283,12 +457,13 @@ impl Log for Sqlite {
     }
 
     fn stop(&self) {
+        // The connection that writes is to be the last: then the write-ahead log is copied and emptied.
+        self.readers.stop();
         self.queue.stop();
         let thread = lock(&self.orderer).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the log's thread had failed");
         }
-        self.readers.stop();
     }
 }
 
@@ -342,7 +517,7 @@ mod tests {
     use super::*;
 
     fn open(directory: &Path) -> Box<dyn Log> {
-        Box::new(Sqlite::open(directory, Arc::new(Nobody)).unwrap())
+        Box::new(Sqlite::open(directory, false, Arc::new(Nobody)).unwrap())
     }
 
     #[test]
@@ -356,6 +531,7 @@ mod tests {
         let limit = |connection: &Connection| connection.pragma_update(None, "max_page_count", 40);
         let log = Sqlite::open_with(
             directory.path(),
+            false,
             Arc::new(Nobody),
             Box::new(OffsetDateTime::now_utc),
             limit,
@@ -410,7 +586,8 @@ mod tests {
         fn open(&self, directory: &Path) -> Sqlite {
             let shown = Arc::clone(&self.0);
             let read = move || Self::at(shown.load(Ordering::Relaxed));
-            Sqlite::open_with(directory, Arc::new(Nobody), Box::new(read), |_| Ok(())).unwrap()
+            let observer = Arc::new(Nobody);
+            Sqlite::open_with(directory, false, observer, Box::new(read), |_| Ok(())).unwrap()
         }
     }
 
@@ -494,7 +671,8 @@ mod tests {
         log.stop();
         drop(log);
         let path = directory.path().join("sarangbang.db");
-        let first = "DROP TABLE clock_set_back; PRAGMA user_version = 1";
+        std::fs::remove_file(directory.path().join(data_dir::MARK)).unwrap();
+        let first = "DROP TABLE epoch; DROP TABLE clock_set_back; PRAGMA user_version = 1";
         Connection::open(&path)
             .unwrap()
             .execute_batch(first)
@@ -511,6 +689,43 @@ mod tests {
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .unwrap();
         assert_eq!(version, SCHEMA_VERSION);
+    }
+
+    #[test]
+    fn names_that_earlier_rules_let_in_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = open(directory.path());
+        let room = make_room(&*log, "r").unwrap();
+        for text in ["1", "2", "3"] {
+            append(&*log, program(1), vec![talk(&room, "a", text)]);
+        }
+        log.stop();
+        drop(log);
+        let long = "x".repeat(41);
+        let connection = Connection::open(directory.path().join("sarangbang.db")).unwrap();
+        let update = "UPDATE message SET sender = ?2 WHERE seq = ?1";
+        for (seq, sender) in [(1, "\u{2800}"), (2, "a\nb"), (3, &*long)] {
+            connection.execute(update, (seq, sender)).unwrap();
+        }
+        let rename = "UPDATE room SET name = '\u{34F}\u{1D159}'";
+        connection.execute_batch(rename).unwrap();
+        drop(connection);
+
+        let log = open(directory.path());
+        let room = log.room(room.id).unwrap();
+        assert_eq!(room.name.as_str(), "\u{FFFD}");
+        let senders = || {
+            let messages = everything(&*log, &room);
+            messages
+                .into_iter()
+                .map(|message| message.sender.to_string())
+        };
+        assert!(senders().eq(["\u{FFFD}", "a\u{FFFD}b", &long[1..]]));
+        let said = append(&*log, program(1), vec![talk(&room, "a", "4")]);
+        assert_eq!(said, Outcome::Appended);
+        assert_eq!(senders().count(), 4);
+        assert!(log.is_healthy());
+        log.stop();
     }
 
     /// Holds a read transaction open, as a backup does.
@@ -608,7 +823,11 @@ mod tests {
         };
         assert!(history(&*log, &room, oldest).is_err());
         assert!(!log.is_healthy());
-        append(&*log, program(1), vec![talk(&room, "a", "y")]);
+        assert_eq!(
+            append(&*log, program(1), vec![talk(&room, "a", "y")]),
+            Outcome::Failed
+        );
+        assert!(make_room(&*log, "r").is_err());
         let newest = Range {
             before: None,
             after: None,

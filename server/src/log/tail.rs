@@ -1,22 +1,27 @@
 //! A room's tail: its newest entries, encoded once, and who is to be woken when there are more.
 
-use std::any::TypeId;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use shared::chat::{RoomId, RoomName};
 use time::OffsetDateTime;
 
-/// The most that one room's ring weighs. A reader that is further behind reads the store.
-const RING_BYTES_MAX: usize = 2 << 20;
+use super::batch::Batch;
+use super::budget::Budget;
+use super::followers::Followers;
 
-/// The most that all rings weigh together. Past it a ring keeps its newest batch alone.
+/// The most that the batches of one room's ring weigh. A reader that is further behind reads the store.
+const RING_BYTES_MAX: usize = 1 << 20;
+
+/// The most that all rings weigh together, with all forms of their batches. Past it nothing is kept.
 const RINGS_BYTES_MAX: usize = 64 << 20;
+
+/// From so many bytes on a ring keeps its newest batch alone, and no other form of it.
+const RINGS_BYTES_USUAL: usize = 48 << 20;
 
 /// Wakes one connection, whatever has become ready for it. To wake one that is awake costs one
 /// atomic swap, and it is not scheduled again for it: it finds the mark before it sleeps.
@@ -63,143 +68,6 @@ impl Signal {
     }
 }
 
-/// The most bytes of a batch that takes in another entry: what one slow reader can hold on to.
-pub(crate) const BATCH_BYTES_MAX: usize = 64 << 10;
-
-/// A batch is kept in so many forms at most; others are made for each subscriber anew.
-const FORMS_MAX: usize = 4;
-
-/// Entries of one room that follow one another, encoded once (see `log::encode`), contiguous.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    /// The `seq` of the first entry.
-    first: u64,
-    made_at: Option<Instant>,
-    /// Where each entry ends in `bytes`.
-    ends: Vec<u32>,
-    bytes: Vec<u8>,
-    forms: Mutex<Vec<Arc<Form>>>,
-}
-
-/// A batch as all subscribers of one kind get it: every entry in its frame, contiguous.
-#[derive(Debug)]
-struct Form {
-    /// The transport that framed it.
-    transport: TypeId,
-    /// How each MESSAGE begins.
-    head: Box<[u8]>,
-    /// Where each frame ends in `bytes`.
-    ends: Vec<u32>,
-    bytes: Bytes,
-}
-
-impl Batch {
-    /// Makes an empty batch that begins at `first`.
-    pub(crate) fn new(first: u64) -> Self {
-        Batch {
-            first,
-            made_at: Some(Instant::now()),
-            ..Batch::default()
-        }
-    }
-
-    /// Adds the next entry, which `write` appends to the bytes.
-    pub(crate) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.bytes);
-        self.ends.push(offset(self.bytes.len()));
-    }
-
-    /// One past the `seq` of the last entry.
-    pub(crate) fn end(&self) -> u64 {
-        self.first + self.ends.len() as u64
-    }
-
-    /// The entries from `seq` on, with their `seq`.
-    pub(crate) fn entries_from(&self, seq: u64) -> impl Iterator<Item = (u64, &[u8])> {
-        let skipped = seq.saturating_sub(self.first) as usize;
-        (skipped..self.ends.len()).map(move |index| {
-            let start = if index == 0 {
-                0
-            } else {
-                self.ends[index - 1] as usize
-            };
-            (
-                self.first + index as u64,
-                &self.bytes[start..self.ends[index] as usize],
-            )
-        })
-    }
-
-    /// The entries from `seq` on, each begun by `head` and framed by the transport `T`, which writes
-    /// a frame of the pieces that it is given. What is made for one subscriber is shared by all others
-    /// of its kind; `None` when the batch has too many kinds of them.
-    pub(crate) fn framed<T: 'static>(
-        &self,
-        seq: u64,
-        head: &[u8],
-        frame: impl Fn(&[&[u8]], &mut Vec<u8>),
-    ) -> Option<Bytes> {
-        let transport = TypeId::of::<T>();
-        let form = {
-            let mut forms = lock(&self.forms);
-            let same = |form: &&Arc<Form>| form.transport == transport && *form.head == *head;
-            match forms.iter().find(same) {
-                Some(form) => Arc::clone(form),
-                None if forms.len() < FORMS_MAX => {
-                    let mut bytes = Vec::with_capacity(
-                        self.bytes.len() + self.ends.len() * (head.len() + FRAMING_BYTES),
-                    );
-                    let mut ends = Vec::with_capacity(self.ends.len());
-                    for (_, rest) in self.entries_from(self.first) {
-                        frame(&[head, rest], &mut bytes);
-                        ends.push(offset(bytes.len()));
-                    }
-                    let bytes = bytes.into();
-                    let head = head.into();
-                    let form = Arc::new(Form {
-                        transport,
-                        head,
-                        ends,
-                        bytes,
-                    });
-                    forms.push(Arc::clone(&form));
-                    form
-                }
-                None => return None,
-            }
-        };
-        let skipped = seq.saturating_sub(self.first) as usize;
-        let start = match skipped {
-            0 => 0,
-            skipped => *form.ends.get(skipped - 1)? as usize,
-        };
-        Some(form.bytes.slice(start..))
-    }
-
-    /// The bytes of its entries.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Lets go of what was allocated for entries that did not come.
-    fn seal(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.ends.shrink_to_fit();
-    }
-
-    /// What it takes of memory, with one form of it.
-    fn weight(&self) -> usize {
-        size_of::<Self>() + 2 * (self.bytes.capacity() + 4 * self.ends.capacity())
-    }
-}
-
-/// About what a transport's framing adds to an entry.
-const FRAMING_BYTES: usize = 16;
-
-fn offset(length: usize) -> u32 {
-    u32::try_from(length).expect("a batch is far below 4 GiB")
-}
-
 /// The figures of a room that others see.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Figures {
@@ -211,17 +79,6 @@ pub(crate) struct Figures {
     pub(crate) participant_count: u64,
     /// When the newest TALK was stored.
     pub(crate) last_message_at: Option<OffsetDateTime>,
-}
-
-/// The weight of all rings of one log.
-#[derive(Debug, Default)]
-pub(crate) struct RingBudget(AtomicUsize);
-
-impl RingBudget {
-    /// Whether no room keeps anything.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
 }
 
 /// A room: what it is, its tail, and who follows it.
@@ -238,8 +95,8 @@ pub(crate) struct Room {
     end: AtomicU64,
     figures: Mutex<Figures>,
     ring: Mutex<Ring>,
-    followers: Mutex<Vec<Arc<Signal>>>,
-    budget: Arc<RingBudget>,
+    followers: Followers,
+    budget: Arc<Budget>,
 }
 
 #[derive(Debug, Default)]
@@ -267,7 +124,7 @@ impl Room {
         name: RoomName,
         created_at: OffsetDateTime,
         figures: Figures,
-        budget: Arc<RingBudget>,
+        budget: Arc<Budget>,
     ) -> Self {
         Room {
             id,
@@ -277,7 +134,7 @@ impl Room {
             end: AtomicU64::new(figures.end),
             figures: Mutex::new(figures),
             ring: Mutex::default(),
-            followers: Mutex::default(),
+            followers: Followers::default(),
             budget,
         }
     }
@@ -303,7 +160,7 @@ impl Room {
             return Read::Nothing;
         }
         let ring = lock(&self.ring);
-        if ring.batches.front().is_none_or(|batch| seq < batch.first) {
+        if ring.batches.front().is_none_or(|batch| seq < batch.first()) {
             return Read::Behind;
         }
         let from = ring.batches.partition_point(|batch| batch.end() <= seq);
@@ -313,7 +170,7 @@ impl Room {
             .range(from..)
             .take_while(|batch| {
                 let go_on = bytes < bytes_max;
-                bytes += batch.bytes.len();
+                bytes += batch.len();
                 go_on
             })
             .cloned()
@@ -323,85 +180,82 @@ impl Room {
 
     /// Shows committed batches to everybody. Called by the log alone, in order.
     pub(crate) fn publish(&self, batches: Vec<Batch>, figures: Figures) {
-        let followed = !lock(&self.followers).is_empty();
+        let is_followed = !self.followers.is_empty();
         *lock(&self.figures) = figures;
         {
             let mut ring = lock(&self.ring);
-            if followed {
+            if is_followed {
                 for mut batch in batches {
                     batch.seal();
-                    self.keep(&mut ring, Arc::new(batch));
+                    self.keep(&mut ring, batch);
                 }
             } else {
-                self.drop_oldest(&mut ring, 0);
+                ring.shrink_to(0);
             }
             self.end.store(figures.end, Ordering::Release);
         }
-        for signal in lock(&self.followers).iter() {
-            signal.wake();
-        }
+        self.followers.wake();
     }
 
-    fn keep(&self, ring: &mut Ring, batch: Arc<Batch>) {
+    /// Adds the newest batch to the ring; where all rings weigh too much, the ring begins after it.
+    fn keep(&self, ring: &mut Ring, batch: Batch) {
         let weight = batch.weight();
-        ring.bytes += weight;
-        let total = self.budget.0.fetch_add(weight, Ordering::Relaxed) + weight;
-        ring.batches.push_back(batch);
-        let bytes_max = if total > RINGS_BYTES_MAX {
-            weight
+        let is_usual = self.budget.held() + weight <= RINGS_BYTES_USUAL;
+        ring.shrink_to(if is_usual {
+            RING_BYTES_MAX.saturating_sub(weight)
         } else {
-            RING_BYTES_MAX.max(weight)
-        };
-        self.drop_oldest(ring, bytes_max);
-    }
-
-    fn drop_oldest(&self, ring: &mut Ring, bytes_max: usize) {
-        while ring.bytes > bytes_max {
-            self.drop_first(ring);
-        }
-    }
-
-    fn drop_first(&self, ring: &mut Ring) {
-        if let Some(batch) = ring.batches.pop_front() {
-            ring.bytes -= batch.weight();
-            self.budget.0.fetch_sub(batch.weight(), Ordering::Relaxed);
+            0
+        });
+        match self.budget.try_charge(weight, RINGS_BYTES_MAX) {
+            Some(charge) => {
+                batch.share(charge, RINGS_BYTES_USUAL);
+                ring.bytes += weight;
+                ring.batches.push_back(Arc::new(batch));
+            }
+            None => ring.shrink_to(0),
         }
     }
 
     /// Lets go of the entries that were published before this: who has not read them by now reads the
-    /// store.
+    /// store. Of the others it keeps no form that waits for no socket.
     pub(crate) fn forget(&self, before: Instant) {
         let mut ring = lock(&self.ring);
-        let is_old = |batch: &Arc<Batch>| batch.made_at.is_none_or(|at| at < before);
+        let is_old = |batch: &Arc<Batch>| batch.is_older_than(before);
         while ring.batches.front().is_some_and(is_old) {
-            self.drop_first(&mut ring);
+            ring.drop_first();
         }
         if ring.batches.is_empty() {
             ring.batches.shrink_to_fit();
         }
+        ring.batches.iter().for_each(|batch| batch.forget_forms());
     }
 
     /// Wakes `signal` whenever there is more, until [`Room::unfollow`].
     pub(crate) fn follow(&self, signal: &Arc<Signal>) {
-        lock(&self.followers).push(Arc::clone(signal));
+        self.followers.add(signal);
     }
 
     /// Undoes one [`Room::follow`].
     pub(crate) fn unfollow(&self, signal: &Arc<Signal>) {
-        let mut followers = lock(&self.followers);
-        if let Some(index) = followers
-            .iter()
-            .position(|other| Arc::ptr_eq(other, signal))
-        {
-            followers.swap_remove(index);
+        self.followers.remove(signal);
+        if self.followers.is_empty() {
+            lock(&self.ring).shrink_to(0);
         }
-        if followers.capacity() > 64 && followers.len() < followers.capacity() / 4 {
-            followers.shrink_to_fit();
+    }
+}
+
+impl Ring {
+    /// Lets go of the oldest batches until no more than `bytes_max` is left.
+    fn shrink_to(&mut self, bytes_max: usize) {
+        while self.bytes > bytes_max {
+            self.drop_first();
         }
-        let alone = followers.is_empty();
-        drop(followers);
-        if alone {
-            self.drop_oldest(&mut lock(&self.ring), 0);
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(batch) = self.batches.pop_front() {
+            self.bytes -= batch.weight();
+            batch.unshare();
         }
     }
 }
@@ -413,12 +267,18 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use shared::chat::RoomName;
     use uuid::Uuid;
 
     use super::*;
 
     fn room(end: u64) -> Room {
+        room_in(end, &Arc::default())
+    }
+
+    fn room_in(end: u64, budget: &Arc<Budget>) -> Room {
         let figures = Figures {
             end,
             ..Figures::default()
@@ -430,7 +290,7 @@ mod tests {
             name,
             OffsetDateTime::UNIX_EPOCH,
             figures,
-            Arc::default(),
+            Arc::clone(budget),
         )
     }
 
@@ -534,30 +394,6 @@ mod tests {
     }
 
     #[test]
-    fn subscribers_of_one_kind_share_their_frames() {
-        struct Socket;
-        let mut batch = Batch::new(5);
-        for entry in [b"five", b"six!"] {
-            batch.push(|out| out.extend_from_slice(entry));
-        }
-        let frame = |pieces: &[&[u8]], out: &mut Vec<u8>| {
-            out.push(b'<');
-            pieces.iter().for_each(|piece| out.extend_from_slice(piece));
-        };
-        let framed = |seq, head: &[u8]| batch.framed::<Socket>(seq, head, frame);
-        let first = framed(5, b"a:").unwrap();
-        assert_eq!(first, b"<a:five<a:six!"[..]);
-        let second = framed(6, b"a:").unwrap();
-        assert_eq!(second, b"<a:six!"[..]);
-        assert_eq!(first.as_ptr_range().end, second.as_ptr_range().end);
-        for head in [b"b:", b"c:", b"d:"] {
-            assert!(framed(5, head).is_some());
-        }
-        assert!(framed(5, b"e:").is_none());
-        assert_eq!(framed(5, b"d:").unwrap(), b"<d:five<d:six!"[..]);
-    }
-
-    #[test]
     fn the_ring_forgets_the_oldest_and_says_so() {
         let room = room(1);
         room.follow(&Arc::default());
@@ -571,18 +407,86 @@ mod tests {
     }
 
     #[test]
+    fn all_rings_are_bounded_with_all_forms_of_their_batches() {
+        struct Socket;
+        const KINDS: u8 = 4;
+        let budget = Arc::default();
+        let rooms: Vec<Room> = (0..100).map(|_| room_in(1, &budget)).collect();
+        let entry = vec![b'x'; 64 << 10];
+        let mut is_tight = false;
+        for round in 0..60 {
+            for (index, room) in rooms.iter().enumerate() {
+                if round == 0 {
+                    room.follow(&Arc::default());
+                }
+                // Not all are as busy.
+                if (index + round) % (1 + index % 7) != 0 {
+                    continue;
+                }
+                publish(room, &[&entry]);
+                let newest = room.end() - 1;
+                match room.read(newest, 1) {
+                    Read::Batches(batches) => {
+                        assert_eq!(batches[0].first(), newest);
+                        for head in 0..KINDS {
+                            let frame = |pieces: &[&[u8]], out: &mut Vec<u8>| {
+                                pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+                            };
+                            let form = batches[0].framed::<Socket>(newest, &[head], frame);
+                            is_tight |= form.is_none();
+                        }
+                    }
+                    Read::Behind => is_tight = true,
+                    Read::Nothing => panic!("it was published"),
+                }
+                assert!(budget.held() <= RINGS_BYTES_MAX);
+            }
+        }
+        assert!(is_tight, "this never came to the bound");
+        for room in &rooms {
+            room.forget(Instant::now());
+        }
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn where_nothing_more_is_kept_the_store_has_it() {
+        let budget = Arc::default();
+        let room = room_in(1, &budget);
+        room.follow(&Arc::default());
+        publish(&room, &[b"one"]);
+        let others = budget.charge(RINGS_BYTES_MAX);
+        publish(&room, &[b"two"]);
+        assert!(matches!(room.read(1, 100), Read::Behind));
+        assert!(matches!(room.read(2, 100), Read::Behind));
+        assert_eq!(budget.held(), RINGS_BYTES_MAX);
+        // Where little more may be kept it is the newest batch alone.
+        drop(others);
+        publish(&room, &[b"three"]);
+        let _others = budget.charge(RINGS_BYTES_USUAL);
+        publish(&room, &[b"four"]);
+        assert!(matches!(room.read(3, 100), Read::Behind));
+        assert!(matches!(room.read(4, 100), Read::Batches(_)));
+    }
+
+    #[test]
     fn a_quiet_room_lets_its_ring_go() {
         let room = room(1);
         room.follow(&Arc::default());
         publish(&room, &[b"one"]);
         let between = Instant::now();
         publish(&room, &[b"two"]);
+        let Read::Batches(held) = room.read(1, 100) else {
+            panic!("expected batches")
+        };
         room.forget(between);
         assert!(matches!(room.read(1, 100), Read::Behind));
         assert!(matches!(room.read(2, 100), Read::Batches(_)));
         room.forget(Instant::now());
         assert!(matches!(room.read(2, 100), Read::Behind));
-        assert!(room.budget.is_empty());
+        // Whoever still reads them does not count.
+        assert_eq!(held.len(), 2);
+        assert_eq!(room.budget.held(), 0);
         assert_eq!(lock(&room.ring).batches.capacity(), 0);
         publish(&room, &[b"three"]);
         assert!(matches!(room.read(3, 100), Read::Batches(_)));
@@ -599,6 +503,6 @@ mod tests {
         publish(&room, &[b"two"]);
         assert!(signal.is_ready());
         room.unfollow(&signal);
-        assert_eq!(room.budget.0.load(Ordering::Relaxed), 0);
+        assert_eq!(room.budget.held(), 0);
     }
 }

@@ -70,6 +70,14 @@ impl AllowedOrigin {
         self.0 == Pattern::All
     }
 
+    /// Its host, and whether it is for the hosts below that; `None` where it stands for every origin.
+    pub(super) fn host(&self) -> Option<(&str, bool)> {
+        match &self.0 {
+            Pattern::All => None,
+            Pattern::Of { host, is_below, .. } => Some((host, *is_below)),
+        }
+    }
+
     pub(super) fn matches(&self, origin: &Origin) -> bool {
         let Pattern::Of {
             scheme,

@@ -5,6 +5,7 @@
 //! a WebSocket without SockJS's frames too. What a session is made of is in [`session`], how its
 //! receivers speak in [`receiver`].
 
+mod frame;
 mod receiver;
 mod session;
 #[cfg(test)]
@@ -12,7 +13,6 @@ mod tests;
 mod websocket;
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,13 +24,16 @@ use serde::Serialize;
 use shared::sockjs;
 use uuid::Uuid;
 
+pub use self::frame::ClientUrl;
+pub(crate) use self::frame::FrameClient;
 use self::receiver::{Callback, Form, Receiver};
-use self::session::{Attached, Refused, Sessions};
+use self::session::{Attached, Owner, Refused, Sessions};
 use self::websocket::Framed;
 use crate::connection::Transport;
 use crate::guest::Visitor;
 use crate::origin::{Access, Caller, Origins};
 use crate::problem::Problem;
+use crate::ws::PayloadBytesMax;
 use crate::{body, conditional, cors, ws};
 
 /// What an endpoint goes by.
@@ -40,8 +43,8 @@ pub(crate) struct Settings {
     pub(crate) path: &'static str,
     /// Whose pages may connect.
     pub(crate) origins: Arc<Origins>,
-    /// Where the iframe page loads the client's script from.
-    pub(crate) client_url: String,
+    /// What the page for frames loads; none where there is no such page.
+    pub(crate) frame_client: Option<FrameClient>,
     /// Whether WebSocket is offered.
     pub(crate) has_websocket: bool,
     /// Sets the cookie `JSESSIONID`, by which load balancers keep a session at its server.
@@ -51,7 +54,7 @@ pub(crate) struct Settings {
     /// A streaming request ends after so many bytes of frames.
     pub(crate) response_bytes_max: usize,
     /// The most bytes in a request's body or a WebSocket message.
-    pub(crate) payload_bytes_max: usize,
+    pub(crate) payload_bytes_max: PayloadBytesMax,
     /// After so long with nothing to say, and again, a receiver gets a heart-beat.
     pub(crate) heart_beat_delay: Duration,
     /// A session ends so long after its last receiver.
@@ -114,12 +117,20 @@ pub(crate) struct Endpoint<S> {
 enum Place<'a> {
     Greeting,
     Info,
-    Iframe,
+    /// The page for frames, and the version in its name.
+    Iframe(Option<&'a str>),
+    /// A script of that page.
+    Script(&'a str),
     RawWebSocket,
     WebSocket,
     Receive(&'a str, Receiving),
     Send(&'a str, Sending),
+    /// A session's, whose id is longer than any.
+    TooLong,
 }
+
+/// The most characters of a session's id. Those of clients in use have 8 to 36.
+const ID_CHARS_MAX: usize = 128;
 
 /// A transport that receives.
 #[derive(Clone, Copy)]
@@ -156,9 +167,11 @@ impl<'a> Place<'a> {
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some("info"), None, ..) => Some(Place::Info),
             (Some("websocket"), None, ..) => Some(Place::RawWebSocket),
-            (Some("iframe.html"), None, ..) => Some(Place::Iframe),
+            (Some("iframe.html"), None, ..) => Some(Place::Iframe(None)),
+            (Some(file), None, ..) if file.starts_with("sockjs") => Some(Place::Script(file)),
             (Some(page), None, ..) => {
-                (page.starts_with("iframe-") && page.ends_with(".html")).then_some(Place::Iframe)
+                let version = page.strip_prefix("iframe-")?.strip_suffix(".html")?;
+                Some(Place::Iframe(Some(version)))
             }
             (Some(server), Some(session), Some(transport), None) => {
                 if [server, session]
@@ -166,6 +179,9 @@ impl<'a> Place<'a> {
                     .any(|part| part.is_empty() || part.contains('.'))
                 {
                     return None;
+                }
+                if session.chars().count() > ID_CHARS_MAX {
+                    return Some(Place::TooLong);
                 }
                 Some(match transport {
                     "websocket" => Place::WebSocket,
@@ -189,6 +205,7 @@ impl<'a> Place<'a> {
             Place::Send(..) | Place::Receive(_, Receiving::Xhr | Receiving::XhrStreaming) => {
                 "POST, OPTIONS"
             }
+            Place::TooLong => "GET, HEAD, POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -225,7 +242,7 @@ impl<S: Service> Endpoint<S> {
         let Some(place) = rest.and_then(|rest| Place::parse(rest, is_upgrade)) else {
             return StatusCode::NOT_FOUND.into_response();
         };
-        let is_public = matches!(place, Place::Greeting | Place::Iframe);
+        let is_public = matches!(place, Place::Greeting | Place::Iframe(_) | Place::Script(_));
         if !is_public && !self.may_connect(&caller, &place, request.headers()) {
             let detail = "pages of this origin may not connect; see --allowed-origins\n";
             return (StatusCode::FORBIDDEN, detail).into_response();
@@ -256,14 +273,10 @@ impl<S: Service> Endpoint<S> {
 
     /// Whether the origin of a request may connect.
     fn may_connect(&self, caller: &Caller, place: &Place<'_>, headers: &HeaderMap) -> bool {
-        let is_jsonp = matches!(
-            place,
-            Place::Receive(_, Receiving::Jsonp) | Place::Send(_, Sending::Jsonp)
-        );
-        let access = if is_jsonp {
-            Access::Script
-        } else {
-            Access::Usual
+        let access = match place {
+            Place::Receive(_, Receiving::Jsonp) | Place::Send(_, Sending::Jsonp) => Access::Script,
+            Place::Receive(_, Receiving::HtmlFile) => Access::Frame,
+            _ => Access::Usual,
         };
         self.settings.origins.admit(caller, headers, access)
     }
@@ -291,7 +304,20 @@ impl<S: Service> Endpoint<S> {
     ) -> Response {
         match place {
             Place::Greeting => conditional::answer(request.headers(), greeting()),
-            Place::Iframe => conditional::answer(request.headers(), self.iframe()),
+            Place::Iframe(version) => match &self.settings.frame_client {
+                Some(client) => {
+                    let page = client.page(version, &self.settings);
+                    conditional::answer(request.headers(), page)
+                }
+                None => (StatusCode::NOT_FOUND, NO_FRAMES).into_response(),
+            },
+            Place::Script(name) => {
+                let client = self.settings.frame_client.as_ref();
+                match client.and_then(|client| client.script(name, request.headers())) {
+                    Some(script) => conditional::answer(request.headers(), script),
+                    None => StatusCode::NOT_FOUND.into_response(),
+                }
+            }
             Place::Info => {
                 let mut response = self.info();
                 let visit = self.service.visit(caller, request.headers());
@@ -304,6 +330,10 @@ impl<S: Service> Endpoint<S> {
                 self.receive(session, transport, caller, &request)
             }
             Place::Send(session, transport) => self.send(session, transport, caller, request).await,
+            Place::TooLong => {
+                let detail = format!("the id of a session has at most {ID_CHARS_MAX} characters\n");
+                (StatusCode::BAD_REQUEST, detail).into_response()
+            }
         }
     }
 
@@ -324,24 +354,6 @@ impl<S: Service> Endpoint<S> {
         let json = serde_json::to_vec(&info).expect("it is valid JSON");
         let content_type = [(header::CONTENT_TYPE, "application/json; charset=UTF-8")];
         not_cached((content_type, json).into_response())
-    }
-
-    /// The page that lets a page of another origin use this one through a frame.
-    fn iframe(&self) -> Response {
-        let url = escape_attribute(&self.settings.client_url);
-        let page = IFRAME.replace("{client_url}", &url);
-        let mut hasher = DefaultHasher::new();
-        hasher.write(page.as_bytes());
-        let tag = format!("\"{:016x}\"", hasher.finish());
-        let content_type = [(header::CONTENT_TYPE, "text/html; charset=UTF-8")];
-        let mut response = (content_type, page).into_response();
-        let headers = response.headers_mut();
-        cached(headers);
-        if let Ok(tag) = HeaderValue::try_from(tag) {
-            headers.insert(header::ETAG, tag);
-        }
-        self.frame_by_allowed(headers);
-        response
     }
 
     /// Lets the pages of allowed origins alone hold an answer in a frame.
@@ -418,16 +430,20 @@ impl<S: Service> Endpoint<S> {
         }
         let visit = self.service.visit(caller, request.headers());
         let known = visit.known;
+        let (visitor, new_cookie) = visit.begin(request.headers());
+        let owner = Owner {
+            visitor,
+            address: caller.address,
+        };
         let mut cookie = None;
-        let opened = self.sessions.open(id, caller.address, known, |link| {
-            let visitor;
-            (visitor, cookie) = visit.begin(request.headers());
+        let opened = self.sessions.open(id, owner, |link| {
+            cookie = new_cookie;
             self.service.clone().run(link, visitor)
         });
         let Some(session) = opened else {
             return too_many(TOO_MANY_SESSIONS);
         };
-        if !session.belongs_to(known) {
+        if !session.belongs_to(known, caller.address) {
             return StatusCode::NOT_FOUND.into_response();
         }
         let content_type = [(header::CONTENT_TYPE, form.content_type())];
@@ -477,7 +493,7 @@ impl<S: Service> Endpoint<S> {
         let session = self
             .sessions
             .find(id)
-            .filter(|session| session.belongs_to(visit.known));
+            .filter(|session| session.belongs_to(visit.known, caller.address));
         let Some(session) = session else {
             return StatusCode::NOT_FOUND.into_response();
         };
@@ -488,7 +504,11 @@ impl<S: Service> Endpoint<S> {
                 kind.as_bytes()
                     .starts_with(b"application/x-www-form-urlencoded")
             });
-        let body = match body::read(request, self.settings.payload_bytes_max).await {
+        let turn = match session.turn().await {
+            Ok(turn) => turn,
+            Err(refused) => return refused.into_response(),
+        };
+        let body = match body::read(request, turn.bytes_max()).await {
             Ok(body) => body,
             Err(problem) => return problem.into_response(),
         };
@@ -507,18 +527,23 @@ impl<S: Service> Endpoint<S> {
         let Ok(messages) = sockjs::read_messages(&payload) else {
             return broken("Broken JSON encoding.");
         };
-        match session.send(messages).await {
-            Ok(()) => {}
-            Err(Refused::Gone) => return StatusCode::NOT_FOUND.into_response(),
-            Err(Refused::Busy) => {
-                return too_many("too many requests of this session wait; send one at a time");
-            }
+        if let Err(refused) = turn.send(messages) {
+            return refused.into_response();
         }
         let content_type = [(header::CONTENT_TYPE, "text/plain; charset=UTF-8")];
         not_cached(match transport {
             Sending::Xhr => (StatusCode::NO_CONTENT, content_type).into_response(),
             Sending::Jsonp => (content_type, "ok").into_response(),
         })
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        match self {
+            Refused::Gone => StatusCode::NOT_FOUND.into_response(),
+            Refused::Busy => too_many("too many requests of this session wait; send one at a time"),
+        }
     }
 }
 
@@ -561,6 +586,9 @@ fn introduce(cookie: Option<HeaderValue>, response: &mut Response) {
     }
 }
 
+const NO_FRAMES: &str = "frames are for pages of other origins, where --allowed-origins lists any, and need a \
+    sockjs-client, built in or named by --sockjs-client-url\n";
+
 const TOO_MANY_SESSIONS: &str = "this address has too many SockJS sessions; close some first";
 
 fn too_many(detail: &str) -> Response {
@@ -592,26 +620,3 @@ fn parameter<'a>(form: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
         .find(|(found, _)| found == name)
         .map(|(_, value)| value)
 }
-
-fn escape_attribute(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('"', "&quot;")
-        .replace('<', "&lt;")
-}
-
-const IFRAME: &str = r#"<!DOCTYPE html>
-<html>
-<head>
-  <meta http-equiv="X-UA-Compatible" content="IE=edge" />
-  <meta http-equiv="Content-Type" content="text/html; charset=UTF-8" />
-  <script>
-    document.domain = document.domain;
-    _sockjs_onload = function(){SockJS.bootstrap_iframe();};
-  </script>
-  <script src="{client_url}"></script>
-</head>
-<body>
-  <h2>Don't panic!</h2>
-  <p>This is a SockJS hidden iframe. It's used for cross domain magic.</p>
-</body>
-</html>"#;

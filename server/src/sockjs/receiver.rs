@@ -31,19 +31,78 @@ pub(super) enum Form {
     Jsonp(Callback),
 }
 
-/// The name of a function in the page: letters, digits, `_`, `-` and `.`.
+/// The name of a function in the page: identifiers of JavaScript (ECMA-262, 12.7) in ASCII, joined by
+/// dots, such as `callback` or `_jp.a1b2c3`.
 #[derive(Clone, Debug)]
 pub(super) struct Callback(String);
 
 impl Callback {
     /// `None` when it is no such name.
     pub(super) fn parse(name: &str) -> Option<Self> {
-        let is_name =
-            |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-' | b'.');
-        let is_callback = !name.is_empty() && name.len() <= 128 && name.bytes().all(is_name);
+        let is_identifier = |part: &str| {
+            let is_first = |octet: &u8| octet.is_ascii_alphabetic() || matches!(octet, b'_' | b'$');
+            let is_next = |octet: u8| is_first(&octet) || octet.is_ascii_digit();
+            part.as_bytes().first().is_some_and(is_first) && part.bytes().all(is_next)
+        };
+        let first = name.split('.').next().unwrap_or_default();
+        let is_callback = name.len() <= 128
+            && name.split('.').all(is_identifier)
+            && !RESERVED_WORDS.contains(&first);
         is_callback.then(|| Callback(name.to_owned()))
     }
 }
+
+/// What would be a statement or an operator where a name is to stand (ECMA-262, 12.7.2).
+const RESERVED_WORDS: [&str; 48] = [
+    "arguments",
+    "await",
+    "break",
+    "case",
+    "catch",
+    "class",
+    "const",
+    "continue",
+    "debugger",
+    "default",
+    "delete",
+    "do",
+    "else",
+    "enum",
+    "eval",
+    "export",
+    "extends",
+    "false",
+    "finally",
+    "for",
+    "function",
+    "if",
+    "implements",
+    "import",
+    "in",
+    "instanceof",
+    "interface",
+    "let",
+    "new",
+    "null",
+    "package",
+    "private",
+    "protected",
+    "public",
+    "return",
+    "static",
+    "super",
+    "switch",
+    "this",
+    "throw",
+    "true",
+    "try",
+    "typeof",
+    "var",
+    "void",
+    "while",
+    "with",
+    "yield",
+];
 
 impl Form {
     pub(super) fn content_type(&self) -> &'static str {
@@ -229,4 +288,51 @@ pub(super) fn only(form: &Form, frame: &str) -> Body {
     let frame = form.frame(frame.into());
     let pieces = form.prelude().into_iter().chain([frame]);
     Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callback_is_a_name() {
+        let name_of_128 = "a".repeat(128);
+        for name in [
+            "x",
+            "callback",
+            "_jp.a1b2c3",
+            "$",
+            "a$1._",
+            "a.if",
+            &name_of_128,
+        ] {
+            assert!(Callback::parse(name).is_some(), "{name}");
+        }
+        let name_of_129 = "a".repeat(129);
+        for name in [
+            "",
+            ".",
+            "..",
+            "a.",
+            ".a",
+            "a..b",
+            "0",
+            "0a",
+            "a.0",
+            "-",
+            "a-b",
+            "a b",
+            "a(b",
+            "a[0]",
+            "a;b",
+            "가",
+            "if",
+            "while",
+            "this",
+            "delete.x",
+            &name_of_129,
+        ] {
+            assert!(Callback::parse(name).is_none(), "{name}");
+        }
+    }
 }

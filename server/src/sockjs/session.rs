@@ -2,10 +2,11 @@
 //! meet in it. A [`Link`] is the connection's end, a [`Receiver`](super::receiver::Receiver) that of
 //! the request which is open for messages.
 //!
-//! Both sides are bounded. What a client sent and nobody has read yet holds back its next `send`; what
+//! Both sides are bounded. What a client sent and nobody has read yet holds back the body of its next
+//! request, as a full buffer of a socket would; what
 //! waits for a receiver holds back the connection, which fills a [`Link`] as far as it fills a socket.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -16,18 +17,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use shared::sockjs;
 use tokio::sync::Notify;
-use tokio::time::Sleep;
 use uuid::Uuid;
 
+use crate::awake::{self, Alarm};
 use crate::connection::{Input, Transport};
+use crate::guest::Visitor;
 use crate::log::tail::lock;
+use crate::metrics::TransportKind;
+use crate::ws::PayloadBytesMax;
 
 /// One session, shared by its connection and its requests.
 pub(super) struct Session {
-    /// The guest whose cookie opened it; without one it takes requests with any or none.
-    owner: Option<Uuid>,
-    /// The most bytes that wait to be read.
-    inbound_bytes_max: usize,
+    owner: Owner,
+    bytes_max: PayloadBytesMax,
     /// How long it lives without a receiver.
     disconnect_delay: Duration,
     state: Mutex<State>,
@@ -35,12 +37,28 @@ pub(super) struct Session {
     read: Notify,
 }
 
+/// Whose requests a session takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    /// Who opened it.
+    pub(super) visitor: Visitor,
+    /// From which address.
+    pub(super) address: IpAddr,
+}
+
 struct State {
-    /// What the client sent, oldest first.
-    inbound: VecDeque<Bytes>,
-    inbound_bytes: usize,
-    /// How many requests wait to be taken in.
+    /// The cookie that was set as it was opened has come back, so that it is asked for.
+    has_cookie: bool,
+    /// What the client sent and is not read.
+    inbound: Option<Bytes>,
+    /// The connection has asked for more than there was.
+    wants_more: bool,
+    /// A request has its turn to send.
+    has_turn: bool,
+    /// How many requests wait for theirs.
     senders: usize,
+    /// The client has connected.
+    is_admitted: bool,
     /// What waits for a receiver: JSON strings, each followed by a comma.
     outbound: Vec<Bytes>,
     outbound_bytes: usize,
@@ -62,8 +80,8 @@ struct State {
     receiving: Option<Waker>,
 }
 
-/// How many requests of a session may wait to be taken in; clients send one at a time.
-const SENDERS_MAX: usize = 8;
+/// How many requests of a session may wait for their turn; clients send one at a time.
+const SENDERS_MAX: usize = 10;
 
 /// Why messages are not taken in.
 pub(super) enum Refused {
@@ -84,9 +102,22 @@ pub(super) enum Attached {
 }
 
 impl Session {
-    /// Whether a request that brings this guest's cookie, or none, may use it.
-    pub(super) fn belongs_to(&self, guest: Option<Uuid>) -> bool {
-        self.owner.is_none() || self.owner == guest
+    /// Whether a request from an address that brings a guest's cookie, or none, may use it.
+    pub(super) fn belongs_to(&self, guest: Option<Uuid>, address: IpAddr) -> bool {
+        let is_same_address = address == self.owner.address;
+        match (self.owner.visitor, guest) {
+            (Visitor::Known(owner), _) => guest == Some(owner),
+            (Visitor::New(owner), Some(guest)) => {
+                let is_owner = guest == owner;
+                if is_owner {
+                    lock(&self.state).has_cookie = true;
+                }
+                is_owner
+            }
+            // Some browsers keep no cookies.
+            (Visitor::New(_), None) => is_same_address && !lock(&self.state).has_cookie,
+            (Visitor::Program, _) => is_same_address && guest.is_none(),
+        }
     }
 
     /// Opens a receiver, if none is open.
@@ -143,7 +174,7 @@ impl Session {
         if state.receiver == Some(receiver) {
             state.receiver = None;
             state.receiving = None;
-            state.left_at = Instant::now();
+            state.left_at = awake::now();
             if state.close.is_some() {
                 state.is_gone = true;
             }
@@ -157,7 +188,7 @@ impl Session {
         if state.receiver == Some(receiver) {
             state.receiver = None;
             state.receiving = None;
-            state.left_at = Instant::now();
+            state.left_at = awake::now();
             state.outbound = Vec::new();
             state.outbound_bytes = 0;
             state.end("Connection interrupted");
@@ -165,11 +196,12 @@ impl Session {
         }
     }
 
-    /// Takes messages in, in their order; waits while as many as may be are not read yet.
+    /// Waits until the connection wants to read more than it has, and no other request sends. Whoever
+    /// has its turn may hold a body, so that there is never more than one.
     ///
     /// # Errors
-    /// [`Refused`], and nothing of them is taken in.
-    pub(super) async fn send(&self, messages: Vec<Bytes>) -> Result<(), Refused> {
+    /// [`Refused`]: the turn does not come.
+    pub(super) async fn turn(&self) -> Result<Turn<'_>, Refused> {
         let mut waiting = None;
         loop {
             let mut read = std::pin::pin!(self.read.notified());
@@ -179,13 +211,9 @@ impl Session {
                 if state.close.is_some() || state.is_gone {
                     return Err(Refused::Gone);
                 }
-                // What is larger than the bound comes in alone.
-                if state.inbound_bytes < self.inbound_bytes_max {
-                    state.inbound_bytes += messages.iter().map(Bytes::len).sum::<usize>();
-                    state.inbound.extend(messages);
-                    state.is_alive = true;
-                    state.wake_connection();
-                    return Ok(());
+                if state.wants_more && !state.has_turn {
+                    state.has_turn = true;
+                    return Ok(Turn(self));
                 }
                 if waiting.is_none() {
                     if state.senders == SENDERS_MAX {
@@ -203,8 +231,45 @@ impl Session {
     fn finish(&self) {
         let mut state = lock(&self.state);
         state.end("Connection interrupted");
-        state.inbound = VecDeque::new();
+        state.inbound = None;
         self.read.notify_waiters();
+    }
+}
+
+/// A request's turn to send, until it is dropped.
+pub(super) struct Turn<'a>(&'a Session);
+
+impl Turn<'_> {
+    /// How large its body may be.
+    pub(super) fn bytes_max(&self) -> usize {
+        let is_admitted = lock(&self.0.state).is_admitted;
+        let PayloadBytesMax { first, usual } = self.0.bytes_max;
+        if is_admitted { usual } else { first }
+    }
+
+    /// Takes in what it brings.
+    ///
+    /// # Errors
+    /// [`Refused`], and nothing of it is taken in.
+    pub(super) fn send(self, messages: Bytes) -> Result<(), Refused> {
+        let mut state = lock(&self.0.state);
+        if state.close.is_some() || state.is_gone {
+            return Err(Refused::Gone);
+        }
+        if !messages.is_empty() {
+            state.inbound = Some(messages);
+            state.wants_more = false;
+        }
+        state.is_alive = true;
+        state.wake_connection();
+        Ok(())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).has_turn = false;
+        self.0.read.notify_waiters();
     }
 }
 
@@ -248,7 +313,7 @@ pub(super) struct Link {
     ready: Vec<Bytes>,
     ready_bytes: usize,
     is_closed: bool,
-    timer: Pin<Box<Sleep>>,
+    timer: Alarm,
 }
 
 impl Link {
@@ -259,7 +324,7 @@ impl Link {
             ready: Vec::new(),
             ready_bytes: 0,
             is_closed: false,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer: Alarm::new(awake::now()),
         }
     }
 
@@ -282,14 +347,16 @@ impl Link {
 }
 
 impl Transport for Link {
+    const KIND: TransportKind = TransportKind::SockJsHttp;
     const IS_TEXT: bool = true;
 
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         let mut state = lock(&self.session.state);
-        if let Some(message) = state.inbound.pop_front() {
-            state.inbound_bytes -= message.len();
+        if let Some(messages) = state.inbound.take() {
+            return Poll::Ready(Input::Payload(messages));
+        }
+        if !std::mem::replace(&mut state.wants_more, true) {
             self.session.read.notify_waiters();
-            return Poll::Ready(Input::Payload(message));
         }
         if std::mem::take(&mut state.is_alive) {
             return Poll::Ready(Input::Alive);
@@ -301,15 +368,23 @@ impl Transport for Link {
         if state.receiver.is_some() {
             return Poll::Pending;
         }
-        let deadline = (state.left_at + self.session.disconnect_delay).into();
+        let deadline = state.left_at + self.session.disconnect_delay;
         drop(state);
-        if self.timer.deadline() != deadline {
-            self.timer.as_mut().reset(deadline);
-        }
-        self.timer.as_mut().poll(cx).map(|()| {
+        self.timer.set(deadline);
+        Pin::new(&mut self.timer).poll(cx).map(|()| {
             lock(&self.session.state).is_gone = true;
             Input::End
         })
+    }
+
+    fn is_gone(&mut self) -> bool {
+        let state = lock(&self.session.state);
+        let is_late = || awake::now() >= state.left_at + self.session.disconnect_delay;
+        state.is_gone || (state.receiver.is_none() && is_late())
+    }
+
+    fn admit(&mut self) {
+        lock(&self.session.state).is_admitted = true;
     }
 
     fn push(&mut self, frame: &[&[u8]]) {
@@ -378,7 +453,7 @@ impl Transport for Link {
 /// All sessions of an endpoint.
 pub(super) struct Sessions {
     per_address_max: usize,
-    inbound_bytes_max: usize,
+    bytes_max: PayloadBytesMax,
     disconnect_delay: Duration,
     open: Mutex<Open>,
 }
@@ -398,12 +473,12 @@ pub(super) struct Counted {
 impl Sessions {
     pub(super) fn new(
         per_address_max: usize,
-        inbound_bytes_max: usize,
+        bytes_max: PayloadBytesMax,
         disconnect_delay: Duration,
     ) -> Arc<Self> {
         Arc::new(Sessions {
             per_address_max,
-            inbound_bytes_max,
+            bytes_max,
             disconnect_delay,
             open: Mutex::default(),
         })
@@ -419,34 +494,37 @@ impl Sessions {
         lock(&self.open).count(self, address)
     }
 
-    /// Finds a session or makes it, which `start` then runs; `None` when the address has too many.
+    /// Finds a session, or makes it for `owner` and has `start` run it; `None` when their address has
+    /// too many.
     pub(super) fn open<F: Future<Output = ()> + Send + 'static>(
         self: &Arc<Self>,
         id: &str,
-        address: IpAddr,
-        owner: Option<Uuid>,
+        owner: Owner,
         start: impl FnOnce(Link) -> F,
     ) -> Option<Arc<Session>> {
         let mut open = lock(&self.open);
         if let Some(session) = open.by_id.get(id) {
             return Some(Arc::clone(session));
         }
-        let counted = open.count(self, address)?;
+        let counted = open.count(self, owner.address)?;
         let session = Arc::new(Session {
             owner,
-            inbound_bytes_max: self.inbound_bytes_max,
+            bytes_max: self.bytes_max,
             disconnect_delay: self.disconnect_delay,
             state: Mutex::new(State {
-                inbound: VecDeque::new(),
-                inbound_bytes: 0,
+                has_cookie: false,
+                inbound: None,
+                wants_more: false,
+                has_turn: false,
                 senders: 0,
+                is_admitted: false,
                 outbound: Vec::new(),
                 outbound_bytes: 0,
                 taken: 0,
                 is_announced: false,
                 receiver: None,
                 receiver_next: 0,
-                left_at: Instant::now(),
+                left_at: awake::now(),
                 is_alive: false,
                 close: None,
                 is_gone: false,
@@ -470,7 +548,7 @@ impl Sessions {
             run.await;
             listed.session.finish();
             // Receivers that still come hear how it was closed.
-            tokio::time::sleep(listed.sessions.disconnect_delay).await;
+            Alarm::new(awake::now() + listed.sessions.disconnect_delay).await;
         });
         Some(session)
     }

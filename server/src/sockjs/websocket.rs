@@ -1,6 +1,5 @@
 //! SockJS's frames over a WebSocket: `/{server}/{session}/websocket`.
 
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,13 +11,12 @@ use tokio::time::Sleep;
 
 use super::session::Counted;
 use crate::connection::{Input, Transport};
+use crate::metrics::TransportKind;
 use crate::ws::WebSocket;
 
 /// A WebSocket whose text messages are SockJS frames. Its session lives as long as it does.
 pub(super) struct Framed {
     socket: WebSocket,
-    /// Messages that came in one array.
-    inbound: VecDeque<Bytes>,
     heart_beat_delay: Duration,
     heart_beat: Pin<Box<Sleep>>,
     is_closed: bool,
@@ -30,7 +28,6 @@ impl Framed {
         socket.push(&[sockjs::OPEN.as_bytes()]);
         Framed {
             socket,
-            inbound: VecDeque::new(),
             heart_beat_delay,
             heart_beat: Box::pin(tokio::time::sleep(heart_beat_delay)),
             is_closed: false,
@@ -40,6 +37,7 @@ impl Framed {
 }
 
 impl Transport for Framed {
+    const KIND: TransportKind = TransportKind::SockJsWebSocket;
     const IS_TEXT: bool = true;
 
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
@@ -52,19 +50,27 @@ impl Transport for Framed {
                 self.heart_beat.as_mut().reset(at);
                 continue;
             }
-            if let Some(message) = self.inbound.pop_front() {
-                return Poll::Ready(Input::Payload(message));
-            }
             match ready!(self.socket.poll_payload(cx)) {
                 Input::Payload(payload) if payload.is_empty() => {}
-                Input::Payload(payload) => match sockjs::read_messages(&payload) {
-                    Ok(messages) => self.inbound.extend(messages),
-                    // The protocol has it cut off without a word.
-                    Err(_) => return Poll::Ready(Input::End),
-                },
+                Input::Payload(payload) => {
+                    return Poll::Ready(match sockjs::read_messages(&payload) {
+                        Ok(messages) if messages.is_empty() => Input::Alive,
+                        Ok(messages) => Input::Payload(messages),
+                        // The protocol has it cut off without a word.
+                        Err(_) => Input::End,
+                    });
+                }
                 other => return Poll::Ready(other),
             }
         }
+    }
+
+    fn is_gone(&mut self) -> bool {
+        self.socket.is_gone()
+    }
+
+    fn admit(&mut self) {
+        self.socket.admit();
     }
 
     fn push(&mut self, frame: &[&[u8]]) {

@@ -5,7 +5,15 @@ use crate::support::{TestServer, request};
 #[tokio::test]
 async fn requests_come_with_the_base_and_without() {
     for base in ["/chat-app", "/chat", "/a/b"] {
-        let server = TestServer::start(&["--base-path", base]).await;
+        let options = [
+            "--base-path",
+            base,
+            "--allowed-origins",
+            "https://friend.example",
+            "--sockjs-client-url",
+            "/sockjs.min.js",
+        ];
+        let server = TestServer::start(&options).await;
         let room = server.make_room("r").await.room_id;
         for path in [
             "/",
@@ -89,6 +97,26 @@ async fn what_is_given_out_begins_with_the_base() {
         let session = ask("POST", "/ws/chat/0/s/xhr").await;
         let cookie = session.header("set-cookie");
         assert_eq!(cookie, Some("JSESSIONID=dummy; path=/chat-app"));
+    }
+    // Over https the guest's is for all of the host, as `__Host-` must be, and has the path in its name.
+    let options = ["--base-path", "/chat-app", "--trusted-proxies", "127.0.0.1"];
+    let secure = TestServer::start(&options).await;
+    let https = [("x-forwarded-proto", "https")];
+    let page = request(secure.address, "GET", "/chat/room", &https, "").await;
+    let cookie = page.header("set-cookie").unwrap();
+    let name = "__Host-sarangbang_guest%2Fchat-app";
+    assert!(cookie.starts_with(&format!("{name}=")), "{cookie}");
+    assert!(
+        cookie.contains("; Path=/;") && cookie.contains("; Secure"),
+        "{cookie}"
+    );
+    let (sent, _) = cookie.split_once(';').unwrap();
+    for (name, is_known) in [(name, true), ("__Host-sarangbang_guest", false)] {
+        let (_, value) = sent.split_once('=').unwrap();
+        let cookie = format!("{name}={value}");
+        let headers = [https[0], ("cookie", &*cookie)];
+        let page = request(secure.address, "GET", "/chat/room", &headers, "").await;
+        assert_eq!(page.header("set-cookie").is_none(), is_known, "{name}");
     }
     let plain = TestServer::start(&["--base-path", "/"]).await;
     let page = request(plain.address, "GET", "/chat/room", &[], "").await;

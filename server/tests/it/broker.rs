@@ -11,6 +11,7 @@ use crate::support::{Client, TestServer, room_destination, talk};
 over_each_transport!(
     a_window_on_a_room_is_fed_as_it_is_acknowledged,
     a_queue_gives_each_message_to_one_in_turn,
+    what_the_sockets_of_a_queue_leave_at_once_goes_to_who_stays,
     what_a_queue_gave_and_nobody_acknowledged_goes_to_the_next,
     who_does_not_take_what_is_not_stored_is_cut_off_alone
 );
@@ -277,6 +278,49 @@ async fn what_a_queue_gave_and_nobody_acknowledged_goes_to_the_next(carrier: Car
     }
 }
 
+async fn what_the_sockets_of_a_queue_leave_at_once_goes_to_who_stays(carrier: Carrier) {
+    const CONNECTIONS: usize = 6;
+    const EACH: usize = 16;
+    let server = TestServer::start_over(carrier, &[]).await;
+    let mut speaker = server.connect().await;
+    let mut ending = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = server.connect().await;
+        let headers = "ack:client-individual\nprefetch-count:1\n";
+        for id in 0..EACH {
+            client
+                .subscribe(&id.to_string(), "/queue/work", headers)
+                .await;
+        }
+        ending.push(client);
+    }
+    let all = CONNECTIONS * EACH;
+    for number in 0..all {
+        publish(&mut speaker, "/queue/work", &number.to_string()).await;
+    }
+    for client in &mut ending {
+        for _ in 0..EACH {
+            assert_eq!(client.frame().await.command, Command::Message);
+        }
+    }
+    // It has one letter under way, and so can take none of the others yet.
+    let mut stays = server.connect().await;
+    let headers = "ack:client-individual\nprefetch-count:1\n";
+    stays.subscribe("s", "/queue/work", headers).await;
+    publish(&mut speaker, "/queue/work", "newer").await;
+    let mut frame = hears(&mut stays, "newer").await;
+    drop(ending);
+    let mut heard = Vec::new();
+    for _ in 0..all {
+        ack(&mut stays, "ACK", &frame).await;
+        frame = stays.frame().await;
+        heard.push(String::from_utf8(frame.body.to_vec()).unwrap());
+    }
+    heard.sort_by_key(|number| number.parse::<usize>().unwrap());
+    assert!(heard.iter().map(|n| n.parse::<usize>().unwrap()).eq(0..all));
+    hears_nothing(&mut stays).await;
+}
+
 #[tokio::test]
 async fn a_queue_waits_for_whoever_has_a_window() {
     let server = TestServer::start(&[]).await;
@@ -519,8 +563,9 @@ async fn who_does_not_take_what_is_not_stored_is_cut_off_alone(carrier: Carrier)
     let headers = "ack:client\nprefetch-count:1\n";
     slow.subscribe("s", "/topic/news", headers).await;
     quick.subscribe("q", "/topic/news", "").await;
-    // Each weighs 1,000 with its header: one is under way, and 20 are at the limit.
-    let body = "x".repeat(1_000 - "destination/topic/news".len());
+    // Each weighs 1,000 with its header and what is counted besides: one is under way, and 20 are at the
+    // limit.
+    let body = "x".repeat(1_000 - 256 - 16 - "destination/topic/news".len());
     for _ in 0..21 {
         publish(&mut speaker, "/topic/news", &body).await;
         hears(&mut quick, &body).await;

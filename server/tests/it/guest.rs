@@ -8,7 +8,7 @@ use crate::support::{Client, SOON, TestServer, request, talk};
 over_each_transport!(a_browser_without_cookies_has_its_name_back);
 
 /// Opens a session; gives CONNECTED.
-async fn connect(
+pub(crate) async fn connect(
     server: &TestServer,
     headers: &[(&'static str, &str)],
     shown: Option<&str>,
@@ -28,7 +28,7 @@ fn guest_of(connected: &Frame) -> Option<&str> {
 }
 
 /// Talks; whether it was taken, and not refused as another's name.
-async fn talks(client: &mut Client, room: &shared::chat::ChatRoom, name: &str) -> bool {
+pub(crate) async fn talks(client: &mut Client, room: &shared::chat::ChatRoom, name: &str) -> bool {
     let body = talk(room, name, "hello");
     client
         .send(&format!(

@@ -82,7 +82,7 @@ async fn each_misdeed_has_its_error_and_close() {
 }
 
 /// Makes a WebSocket handshake and leaves the socket bare.
-async fn handshake(address: SocketAddr) -> Option<TcpStream> {
+pub(crate) async fn handshake(address: SocketAddr) -> Option<TcpStream> {
     handshake_at(address, "/ws/chat").await
 }
 
@@ -159,7 +159,7 @@ async fn an_octet_at_a_time_is_no_connect() {
 
 #[tokio::test]
 async fn bursts_of_tiny_frames_are_all_taken() {
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start(&["--message-rate", "0"]).await;
     let mut client = server.connect().await;
     client.subscribe("s", "/queue/tiny", "").await;
     client.send(&"\n".repeat(200_000)).await;

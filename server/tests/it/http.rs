@@ -199,7 +199,32 @@ async fn a_trusted_proxy_speaks_for_the_browser() {
         ("x-forwarded-for", "203.0.113.9"),
     ];
     let page = request(server.address, "GET", "/chat/room", &https, "").await;
-    assert!(page.header("set-cookie").unwrap().contains("; Secure"));
+    let cookie = page.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-sarangbang_guest="), "{cookie}");
+    assert!(
+        cookie.contains("; Secure") && cookie.contains("; Path=/;"),
+        "{cookie}"
+    );
+    // Over https that name alone counts, as neighbours under one domain can set the other.
+    let (_, cookie) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+    for (proto, name, is_known) in [
+        ("https", "__Host-sarangbang_guest", true),
+        ("https", "sarangbang_guest", false),
+        ("https", "__Secure-sarangbang_guest", false),
+        ("http", "sarangbang_guest", true),
+        ("http", "__Host-sarangbang_guest", false),
+    ] {
+        let cookie = format!("{name}={cookie}");
+        let headers = [("x-forwarded-proto", proto), ("cookie", &*cookie)];
+        for path in ["/chat/room", "/ws/chat/info"] {
+            let page = request(server.address, "GET", path, &headers, "").await;
+            assert_eq!(
+                page.header("set-cookie").is_none(),
+                is_known,
+                "{proto} {name}"
+            );
+        }
+    }
     for (client, status) in [
         ("203.0.113.9", 200),
         ("203.0.113.9", 429),

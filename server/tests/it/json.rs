@@ -103,7 +103,8 @@ async fn the_api_reads_them_too() {
 
 #[tokio::test]
 async fn what_is_compressed_is_refused_wherever_a_body_is_read() {
-    let server = TestServer::start(&["--room-rate", "0"]).await;
+    let options = ["--room-rate", "0", "--allowed-origins", "*"];
+    let server = TestServer::start(&options).await;
     let opened = request(server.address, "POST", "/ws/chat/0/s/xhr", &[], "").await;
     assert_eq!(opened.status, 200);
     let form = ("content-type", "application/x-www-form-urlencoded");

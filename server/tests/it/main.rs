@@ -5,7 +5,9 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod admission;
 mod again;
+mod backup;
 mod base_path;
 mod broker;
 mod close;
@@ -13,17 +15,25 @@ mod conventions;
 mod data_dir;
 mod exchange;
 mod guest;
+mod hoard;
 mod hostile;
+mod hosts;
 mod http;
 mod json;
 mod kill;
 mod limits;
 mod link;
+mod loss;
+mod metrics;
+mod names;
 mod operator;
+mod pause;
 mod process;
 mod room_log;
 mod rooms;
+mod signals;
 mod silence;
 mod sockjs;
+mod stderr;
 mod stomp;
 mod support;

@@ -60,10 +60,26 @@ pub(crate) async fn start_as(mut command: Command, data_dir: &Path) -> (Child, S
     (child, address, logged)
 }
 
+/// A shell that runs this, where `{}` is the program with its options.
+pub(crate) fn shell(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &script.replace("{}", r#""$0" "$@""#), PROGRAM]);
+    command
+}
+
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    let id = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    kill_process(id, signal).unwrap();
+}
+
 /// Ends the program as an operator does, with SIGTERM: the database is whole and closed.
 pub(crate) async fn terminate(child: &mut Child) {
-    let id = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
-    kill_process(id, Signal::TERM).unwrap();
+    signal(child, Signal::TERM);
+    ends_in_order(child).await;
+}
+
+/// Waits for an end in order.
+pub(crate) async fn ends_in_order(child: &mut Child) {
     let status = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
     assert!(status.expect("an exit within 10 s").unwrap().success());
 }

@@ -121,19 +121,96 @@ async fn a_session_belongs_to_the_guest_who_opened_it() {
             assert_eq!(post(server.address, path, headers, "").await.status, 404);
         }
     }
-    // One that was opened without a cookie takes any.
-    open(server.address, "/ws/chat/0/free", &[]).await;
-    for headers in [&one[..], &other, &[]] {
-        let path = "/ws/chat/0/free/xhr_send";
-        let sent = post(server.address, path, headers, "[\"\\n\"]").await;
-        assert_eq!(sent.status, 204);
+}
+
+/// Whether a request to a session is taken, for what it sends and for what it receives alike.
+async fn is_taken(server: &TestServer, session: &str, headers: &[(&str, &str)]) -> bool {
+    let path = |transport: &str| format!("/ws/chat/0/{session}/{transport}");
+    let sent = post(server.address, &path("xhr_send"), headers, "[\"\\n\"]").await;
+    let path = path("xhr?wait_ms=0");
+    let mut received = post(server.address, &path, headers, "").await;
+    // One that is cut off would end the session.
+    received.text().await;
+    match (sent.status, received.status) {
+        (204, 200) => true,
+        (404, 404) => {
+            nothing_takes(server, session, headers).await;
+            false
+        }
+        other => panic!("{other:?}"),
     }
-    // A browser that brings none is introduced as the session begins.
+}
+
+/// A request that is not a session's finds none by the other transports either.
+async fn nothing_takes(server: &TestServer, session: &str, headers: &[(&str, &str)]) {
+    let form = [
+        headers,
+        &[("content-type", "application/x-www-form-urlencoded")],
+    ]
+    .concat();
+    for (method, transport, headers, body) in [
+        ("POST", "jsonp_send", &*form, Some("d=%5b%22%5cn%22%5d")),
+        ("POST", "xhr_streaming", headers, Some("")),
+        ("GET", "eventsource", headers, None),
+        ("GET", "htmlfile?c=x", headers, None),
+        ("GET", "jsonp?c=x", headers, None),
+    ] {
+        let path = format!("/ws/chat/0/{session}/{transport}");
+        let answer = Exchange::begin(server.address, method, &path, headers, body).await;
+        assert_eq!(answer.status, 404, "{transport} {headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_opened_without_a_cookie_is_the_new_guests() {
+    // Each client is known by its address; jsonp is there for all.
+    let options = ["--trusted-proxies", "127.0.0.1", "--allowed-origins", "*"];
+    let server = TestServer::start(&options).await;
     let origin = format!("http://{}", server.address);
-    let headers = [("origin", origin.as_str())];
-    let opened = post(server.address, "/ws/chat/0/new/xhr", &headers, "").await;
-    let cookie = opened.header("set-cookie").unwrap();
-    assert!(cookie.starts_with("sarangbang_guest="), "{cookie}");
+    let here = ("x-forwarded-for", "203.0.113.9");
+    let elsewhere = ("x-forwarded-for", "203.0.113.10");
+    let browser = ("origin", origin.as_str());
+    let guest = async |session: &str| {
+        let path = format!("/ws/chat/0/{session}/xhr");
+        let mut opened = post(server.address, &path, &[here, browser], "").await;
+        assert_eq!(opened.text().await, "o\n");
+        let cookie = opened.header("set-cookie").unwrap();
+        assert!(cookie.starts_with("sarangbang_guest="), "{cookie}");
+        cookie.split(';').next().unwrap().to_owned()
+    };
+    let (cookie, other) = (guest("mine").await, guest("theirs").await);
+    let (cookie, other) = (("cookie", &*cookie), ("cookie", &*other));
+    // A browser that keeps no cookies goes on, and nobody does by the id alone from elsewhere.
+    for (headers, expected) in [
+        (&[here, browser][..], true),
+        (&[here], true),
+        (&[elsewhere, browser], false),
+        (&[elsewhere], false),
+        (&[here, browser, other], false),
+        (&[here, browser, ("cookie", "sarangbang_guest=x")], true),
+        // One that keeps them shows its own from then on, wherever it goes.
+        (&[elsewhere, browser, cookie], true),
+        (&[here, browser, cookie], true),
+        (&[here, browser, other], false),
+        (&[here, browser], false),
+        (&[here], false),
+        (&[here, browser, cookie], true),
+    ] {
+        let taken = is_taken(&server, "mine", headers).await;
+        assert_eq!(taken, expected, "{headers:?}");
+    }
+    // A program has no guest, and is told by its address.
+    let headers = [here];
+    open(server.address, "/ws/chat/0/program", &headers).await;
+    for (headers, expected) in [
+        (&[here][..], true),
+        (&[elsewhere], false),
+        (&[here, cookie], false),
+        (&[here], true),
+    ] {
+        let taken = is_taken(&server, "program", headers).await;
+        assert_eq!(taken, expected, "{headers:?}");
+    }
 }
 
 #[tokio::test]
@@ -164,10 +241,23 @@ async fn the_sessions_of_an_address_are_bounded() {
 #[tokio::test]
 async fn a_request_is_bounded() {
     let server = TestServer::start(&[]).await;
-    open(server.address, "/ws/chat/0/s", &[]).await;
+    let connect = r#"["CONNECT\naccept-version:1.2\n\n\u0000"]"#;
     let array = |size: usize| format!("[\"{}\"]", "\\n".repeat((size - 4) / 2));
     let path = "/ws/chat/0/s/xhr_send";
     assert_eq!(array(262_144).len(), 262_144);
+    // Before CONNECTED a body may be as large as the first frame, and 1 KiB for its form.
+    for (size, status) in [(16_384, 204), (17_408, 204), (17_410, 413), (262_144, 413)] {
+        let path = format!("/ws/chat/0/s{size}");
+        open(server.address, &path, &[]).await;
+        let send = format!("{path}/xhr_send");
+        let answer = post(server.address, &send, &[], &array(size)).await;
+        assert_eq!(answer.status, status, "{size}");
+    }
+    open(server.address, "/ws/chat/0/s", &[]).await;
+    let connected = post(server.address, path, &[], connect).await;
+    assert_eq!(connected.status, 204);
+    let mut answered = post(server.address, "/ws/chat/0/s/xhr", &[], "").await;
+    assert!(answered.text().await.contains("CONNECTED"));
     let at = post(server.address, path, &[], &array(262_144)).await;
     assert_eq!(at.status, 204);
     let past = post(server.address, path, &[], &array(262_146)).await;
@@ -224,7 +314,7 @@ async fn origins_are_those_of_the_list() {
         let info = request(server.address, "GET", "/ws/chat/info", &headers, "").await;
         assert_eq!(info.status, status, "{origin}");
     }
-    // Scripts and frames bring no origin: their page is judged, and jsonp is for our own alone.
+    // Scripts and frames bring no origin: their page is judged, and jsonp is for where all may.
     for (transport, referer, status) in [
         ("htmlfile", Some("https://friend.example/page"), 200),
         ("htmlfile", Some("https://evil.example/page"), 403),
@@ -238,17 +328,69 @@ async fn origins_are_those_of_the_list() {
         let answer = Exchange::begin(server.address, "GET", &path, &headers, None).await;
         assert_eq!(answer.status, status, "{transport} {referer:?}");
     }
+    // Over plain http a browser names no site; a frame's page is judged where it is named.
+    let page = format!("http://{}/page", server.address);
+    for (transport, referer, status) in [
+        ("htmlfile", Some("https://evil.example/page"), 403),
+        ("htmlfile", Some("nonsense"), 403),
+        ("htmlfile", Some("https://friend.example/page"), 200),
+        ("htmlfile", Some(&*page), 200),
+        ("htmlfile", None, 200),
+        // It would bring its `Origin` from another.
+        ("eventsource", Some("https://evil.example/page"), 200),
+    ] {
+        let headers: Vec<_> = referer.map(|page| ("referer", page)).into_iter().collect();
+        // A session each, as they stay open.
+        let path = format!("/ws/chat/0/{}/{transport}?c=x", uuid::Uuid::new_v4());
+        let answer = Exchange::begin(server.address, "GET", &path, &headers, None).await;
+        assert_eq!(answer.status, status, "{transport} {referer:?}");
+    }
     let path = "/ws/chat/0/own/jsonp?c=x";
-    let same = [("sec-fetch-site", "same-origin")];
-    let answer = Exchange::begin(server.address, "GET", path, &same, None).await;
-    assert_eq!(answer.status, 200);
-    // The page for frames may be framed by the same.
+    let own = format!("http://{}", server.address);
+    for headers in [
+        &[("sec-fetch-site", "same-origin")][..],
+        &[("origin", &own)],
+        &[("origin", "https://friend.example")],
+        &[],
+    ] {
+        let answer = Exchange::begin(server.address, "GET", path, headers, None).await;
+        assert_eq!(answer.status, 403, "{headers:?}");
+        let path = "/ws/chat/0/a/jsonp_send";
+        let form = [
+            headers,
+            &[("content-type", "application/x-www-form-urlencoded")],
+        ]
+        .concat();
+        let sent = post(server.address, path, &form, "d=%5b%22%5cn%22%5d").await;
+        assert_eq!(sent.status, 403, "{headers:?}");
+    }
+    // The page for frames may be framed by the same, and is not there where there are none.
+    let framed = ["--sockjs-client-url", "/sockjs.min.js"];
+    let friends = [
+        &framed[..],
+        &["--allowed-origins", "https://friend.example"],
+    ]
+    .concat();
+    let server = TestServer::start(&friends).await;
     let page = request(server.address, "GET", "/ws/chat/iframe.html", &[], "").await;
-    let policy = page.header("content-security-policy");
-    assert_eq!(
-        policy,
-        Some("frame-ancestors 'self' https://friend.example")
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(
+        policy.ends_with("; frame-ancestors 'self' https://friend.example"),
+        "{policy}"
     );
+    assert!(policy.contains("; script-src 'self' 'sha256-"), "{policy}");
+    let alone = TestServer::start(&framed).await;
+    for page in [
+        "iframe.html",
+        "iframe-1.6.1.html",
+        "sockjs.js",
+        "sockjs-1.6.1.js",
+    ] {
+        let path = format!("/ws/chat/{page}");
+        let answer = request(alone.address, "GET", &path, &[], "").await;
+        assert_eq!(answer.status, 404, "{page}");
+        assert!(!answer.body.contains("<script"), "{}", answer.body);
+    }
     let everybody = TestServer::start(&["--allowed-origins", "*"]).await;
     let cross = [("sec-fetch-site", "cross-site")];
     let answer = Exchange::begin(everybody.address, "GET", path, &cross, None).await;
@@ -272,7 +414,7 @@ async fn requests_that_wait_are_bounded() {
         panic!("it is made of requests");
     };
     let path = format!("{}/xhr_send", requests.path());
-    // What waits already is as much as may be; then eight more may wait.
+    // As many may wait for their turn; their bodies are not read before it.
     let large = format!("[\"{}\"]", "\\n".repeat(130_000));
     let mut statuses = tokio::task::JoinSet::new();
     for _ in 0..14 {

@@ -37,9 +37,13 @@ impl TestServer {
 
     /// A server whose clients come by this.
     pub(crate) async fn start_over(carrier: Carrier, options: &[&str]) -> Self {
+        let mut options = options.to_vec();
+        if carrier == Carrier::Jsonp {
+            options.extend(["--allowed-origins", "*"]);
+        }
         TestServer {
             carrier,
-            ..Self::start(options).await
+            ..Self::start(&options).await
         }
     }
 

@@ -57,6 +57,23 @@ impl Headers {
         self.ends.is_empty()
     }
 
+    /// The octets of all names and values.
+    pub(super) fn octets(&self) -> usize {
+        self.text.len()
+    }
+
+    /// What the headers hold in memory, in octets, beyond `self`: small ones weigh many times what they
+    /// are on the wire.
+    pub fn weight(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * size_of::<(usize, usize)>()
+    }
+
+    /// Lets go of room that was made for more, before they are kept.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.text.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
     /// Appends a header as it stands on the wire and takes its escapes away.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //!
 //! What is not here: destinations, rooms, who may send what. Those answer the session's [`Event`]s.
 
+mod budget;
 mod frames;
 mod receipts;
 mod subscriptions;
@@ -11,13 +12,14 @@ use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+pub use self::budget::TransactionBudget;
 use self::{
     receipts::Receipts,
     subscriptions::{Ack, Subscriptions},
     transactions::Transactions,
 };
 use super::{
-    codec::{Decoder, Limits, Received, encode, encode_header},
+    codec::{DecodeError, Decoder, Limits, Received, encode, encode_header},
     frame::{Command, Frame, Version},
     header::Headers,
     heartbeat::{HeartBeat, Pulse},
@@ -42,12 +44,18 @@ pub struct Config {
     pub transaction_frames_max: usize,
     /// How many octets one transaction takes in: bodies, and the names and values of headers.
     pub transaction_bytes_max: usize,
+    /// How long a transaction may be open.
+    pub transaction_timeout: Duration,
+    /// What the open transactions of all sessions may hold in memory.
+    pub transactions_budget: Arc<TransactionBudget>,
     /// After how long a silence of either side the driver is asked to ping.
     pub ping_interval: Duration,
     /// After how many intervals of silence a client is lost: agreed ones, or those of pings.
     pub silence_factor: u32,
     /// The `server` header of CONNECTED, `name/version`, on one line.
     pub server: String,
+    /// The `x-stream-epoch` header of CONNECTED: which course of the log `x-stream-offset` counts.
+    pub epoch: Option<String>,
 }
 
 impl Default for Config {
@@ -61,9 +69,12 @@ impl Default for Config {
             transactions_max: 16,
             transaction_frames_max: 1_000,
             transaction_bytes_max: 1 << 20,
+            transaction_timeout: Duration::from_secs(60),
+            transactions_budget: Arc::new(TransactionBudget::new(128 << 20)),
             ping_interval: Duration::from_secs(25),
             silence_factor: 3,
             server: concat!("sarangbang/", env!("CARGO_PKG_VERSION")).to_owned(),
+            epoch: None,
         }
     }
 }
@@ -288,21 +299,37 @@ impl Session {
 
     /// Takes in octets of the client, cut anywhere. They are decoded by [`Session::poll_event`];
     /// after DISCONNECT or an ERROR they are ignored.
+    ///
+    /// Before CONNECTED a payload may be as large as the first frame, and so what is kept of one that
+    /// never connects.
     pub fn handle_input(&mut self, payload: Bytes, now: Duration) {
         self.pulse.heard(now);
-        if self.is_reading() {
-            self.decoder.push(payload);
+        if !self.is_reading() {
+            return;
         }
+        let max = self.config.limits.connect_frame_bytes_max;
+        if self.version.is_none() && payload.len() > max {
+            return self.refuse_input(&DecodeError::FrameTooLarge { max });
+        }
+        self.decoder.push(payload);
     }
 
-    /// Notes a sign of life that is no octet of STOMP (a pong, an open receiver), or that the driver
-    /// itself was not reading: the client's silence begins anew.
+    /// Notes a sign of life that is no octet of STOMP (a pong, an open receiver): the client's silence
+    /// begins anew.
     pub fn handle_alive(&mut self, now: Duration) {
         self.pulse.heard(now);
     }
 
-    /// Does what is due: closes with 4500 when CONNECT or the client's heart-beat did not come. What
-    /// has come already should be handed in first.
+    /// Notes that the client is not read, which may have said all that is waited for: its silence begins
+    /// anew, and there is more time to end its transactions.
+    pub fn handle_unread(&mut self, now: Duration) {
+        self.pulse.heard(now);
+        self.transactions.put_off(now);
+    }
+
+    /// Does what is due: closes with 4500 when CONNECT or the client's heart-beat did not come, and ends
+    /// with an ERROR when a transaction was open for too long. What has come already should be handed in
+    /// first.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.is_over {
             return;
@@ -312,8 +339,11 @@ impl Session {
             return self.close(4500, &format!("no CONNECT frame came within {seconds} s"));
         }
         if self.decoder.buffered() > 0 || self.receipts.is_full() || self.is_committing() {
-            // Who is not read is not silent.
-            self.pulse.heard(now);
+            self.handle_unread(now);
+        }
+        if let Some(name) = self.transactions.overdue(now) {
+            let name = short(name);
+            return self.end_overdue(&name);
         }
         self.pulse.note_ping(now);
         if let Some(silence) = self.pulse.lost_after(now) {
@@ -335,9 +365,8 @@ impl Session {
     /// Says that a SEND or a COMMIT is stored or a SUBSCRIBE is taken: its RECEIPT goes out, if it
     /// asked for one, after those of earlier frames.
     pub fn accept(&mut self, ticket: Ticket) {
-        if let Some((_, acks)) = self.committing.take_if(|(of, _)| *of == ticket) {
-            acks.into_iter().for_each(|ack| self.acknowledge(ack));
-        }
+        let acks = self.conclude(ticket).into_iter().flatten();
+        acks.for_each(|ack| self.acknowledge(ack));
         self.receipts.release(ticket);
         self.settle();
     }
@@ -345,7 +374,7 @@ impl Session {
     /// Says that a SEND or a COMMIT is refused: it gets no RECEIPT, and holds back no other. Nothing
     /// that the transaction acknowledged is acknowledged.
     pub fn pass_over(&mut self, ticket: Ticket) {
-        self.committing.take_if(|(of, _)| *of == ticket);
+        self.conclude(ticket);
         self.receipts.remove(ticket);
         self.settle();
     }
@@ -357,7 +386,7 @@ impl Session {
     /// ones none, and the ERROR has the `receipt-id` of the frame if it asked for one. Without, the
     /// ERROR goes out at once.
     pub fn fail(&mut self, ticket: Option<Ticket>, message: &str, detail: &str) {
-        self.committing.take_if(|(of, _)| Some(*of) == ticket);
+        ticket.and_then(|ticket| self.conclude(ticket));
         let receipt = ticket
             .and_then(|ticket| self.receipt_of(ticket))
             .map(str::to_owned);
@@ -516,6 +545,7 @@ impl Session {
             self.connect_by,
             self.pulse.timeout(),
             self.pulse.ping_timeout(),
+            self.transactions.timeout(),
         ]
         .into_iter()
         .flatten()
@@ -546,6 +576,11 @@ impl Session {
             && (self.decoder.buffered() >= UNDECODED_BYTES_MAX
                 || self.receipts.is_full()
                 || self.is_committing())
+    }
+
+    #[cfg(test)]
+    pub(super) fn subscription_names_bytes(&self) -> usize {
+        self.subscriptions.names_bytes()
     }
 
     fn is_reading(&self) -> bool {
@@ -592,6 +627,13 @@ impl Session {
             }
             self.over(ending.close);
         }
+    }
+
+    /// Ends the wait for the answer to a COMMIT, if it is this one; gives its acknowledgements.
+    fn conclude(&mut self, ticket: Ticket) -> Option<Vec<Ack>> {
+        let (_, acks) = self.committing.take_if(|(of, _)| *of == ticket)?;
+        self.transactions.conclude(&self.config);
+        Some(acks)
     }
 
     /// Takes an acknowledgement: what it settles is told by an event.

@@ -1,6 +1,7 @@
 //! Both halves against each other, and each alone; no socket, no clock, no sleep.
 
 mod acknowledgement;
+mod bounds;
 mod codec;
 mod conversation;
 mod model;

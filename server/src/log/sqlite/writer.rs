@@ -1,5 +1,6 @@
 //! The connection that writes, and how rows are read back.
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, params};
 use shared::chat::{ChatMessage, MessageId, MessageType, RoomId, RoomName, Sender};
 use time::OffsetDateTime;
@@ -76,7 +77,8 @@ impl Writer {
             .optional()
     }
 
-    pub(in crate::log) fn insert_message(&self, stored: &Stored<'_>) -> rusqlite::Result<()> {
+    /// Gives its position over all rooms.
+    pub(in crate::log) fn insert_message(&self, stored: &Stored<'_>) -> rusqlite::Result<i64> {
         let message = stored.message;
         self.connection
             .prepare_cached(
@@ -91,8 +93,8 @@ impl Writer {
                 message.sender.as_str(),
                 message.message,
                 millis(message.sent_at),
-            ])
-            .map(drop)
+            ])?;
+        Ok(self.connection.last_insert_rowid())
     }
 
     /// Writes the rooms' figures and commits: when it returns, everything is on disk.
@@ -137,6 +139,14 @@ impl Writer {
         }
     }
 
+    /// Leaves the database and its write-ahead log as they are when it is closed.
+    pub(in crate::log) fn leave_as_it_is(&self) {
+        let leave = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        if let Err(error) = self.connection.set_db_config(leave, true) {
+            tracing::error!(%error, "the message store is not left as it is");
+        }
+    }
+
     pub(in crate::log) fn close(self) {
         if let Err((_, error)) = self.connection.close() {
             tracing::error!(%error, "the message store could not be closed");
@@ -161,7 +171,7 @@ pub(in crate::log) fn read_message(
     Ok(ChatMessage {
         kind,
         room_id: room,
-        sender: text(row, 3, |sender| Sender::parse(sender).ok())?,
+        sender: Sender::stored(row.get_ref(3)?.as_str()?),
         message: row.get(4)?,
         id: MessageId(uuid(row, 1)?),
         seq: row.get::<_, i64>(0)?.unsigned_abs(),
@@ -171,19 +181,6 @@ pub(in crate::log) fn read_message(
 
 pub(super) fn uuid(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
     row.get::<_, [u8; 16]>(column).map(Uuid::from_bytes)
-}
-
-pub(super) fn text<T>(
-    row: &rusqlite::Row<'_>,
-    column: usize,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    parse(&text).ok_or(rusqlite::Error::InvalidColumnType(
-        column,
-        "a text out of its bounds".to_owned(),
-        rusqlite::types::Type::Text,
-    ))
 }
 
 pub(super) fn instant(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<OffsetDateTime> {

@@ -25,7 +25,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use self::exchange::Exchange;
-use super::{Endpoint, Service, Settings, Visit};
+use super::{Endpoint, FrameClient, Service, Settings, Visit};
+use crate::assets::File;
 use crate::connection::{Input, Transport};
 use crate::guest::Visitor;
 use crate::origin::{Caller, Origins};
@@ -72,23 +73,59 @@ impl Service for Kind {
     }
 }
 
-/// The addresses of a test server with its four services.
+/// Sockjs-clients that are built in.
+const CLIENTS: [File; 2] = [
+    File {
+        name: "sockjs-1.5.0.js",
+        plain: b"1.5.0",
+        brotli: b"1.5.0 as brotli",
+        gzip: b"1.5.0 as gzip",
+    },
+    File {
+        name: "sockjs-1.6.1.js",
+        plain: b"1.6.1",
+        brotli: b"1.6.1 as brotli",
+        gzip: b"1.6.1 as gzip",
+    },
+];
+
+/// The addresses of a test server with its services.
 async fn serve() -> SocketAddr {
     let settings = |path, has_websocket, sets_session_cookie| Settings {
         path,
         origins: Arc::new(Origins::new(vec!["*".parse().unwrap()])),
-        client_url: "https://example.org/sockjs.min.js".to_owned(),
+        frame_client: Some(FrameClient::Named("/sockjs.min.js".parse().unwrap())),
         has_websocket,
         sets_session_cookie,
         cookie_path: "/".to_owned(),
         response_bytes_max: 4_096,
-        payload_bytes_max: 262_144,
+        payload_bytes_max: crate::ws::PayloadBytesMax {
+            first: 262_144,
+            usual: 262_144,
+        },
         heart_beat_delay: Duration::from_secs(25),
         disconnect_delay: Duration::from_secs(5),
         sessions_per_address_max: 100,
     };
+    let with_client = |path, frame_client| Settings {
+        frame_client,
+        ..settings(path, true, false)
+    };
+    let elsewhere = format!("https://cdn.example/a.js?b&c#sha256-{}", "A".repeat(44));
     let mut app = axum::Router::new();
     for (settings, kind) in [
+        (
+            with_client("/own_client", Some(FrameClient::Own(&CLIENTS))),
+            Kind::Echo,
+        ),
+        (
+            with_client(
+                "/client_elsewhere",
+                Some(FrameClient::Named(elsewhere.parse().unwrap())),
+            ),
+            Kind::Echo,
+        ),
+        (with_client("/no_frames", None), Kind::Echo),
         (settings("/echo", true, false), Kind::Echo),
         (
             settings("/disabled_websocket_echo", false, false),
@@ -115,8 +152,10 @@ async fn serve() -> SocketAddr {
     let waits = crate::keep_alive::Waits {
         idle: Duration::from_secs(75),
         head: Duration::from_secs(30),
+        stall: Duration::from_secs(30),
     };
-    tokio::spawn(crate::accept(listener, app, waits));
+    let door = crate::accept::Door::of(app, waits);
+    tokio::spawn(crate::accept::accept(listener, door));
     address
 }
 
@@ -135,6 +174,88 @@ async fn a_panic_of_its_connection_ends_a_session() {
         "a receiver hears of it"
     );
     assert_eq!(post_text(address, &send, message).await.0, 404);
+}
+
+#[tokio::test]
+async fn the_page_for_frames_loads_a_client_from_here() {
+    let address = serve().await;
+    for (name, script) in [
+        ("iframe.html", "sockjs.js"),
+        ("iframe-1.5.0.html", "sockjs-1.5.0.js"),
+        ("iframe-1.6.1.html?t=1", "sockjs-1.6.1.js"),
+        ("iframe-0.3.4.html", "sockjs.js"),
+        ("iframe-%22%3E.html", "sockjs.js"),
+    ] {
+        let mut page = get(address, &format!("/own_client/{name}")).await;
+        assert_eq!(page.status, 200, "{name}");
+        let policy = page.header("content-security-policy").unwrap().to_owned();
+        let script_src = policy
+            .split("; ")
+            .find(|part| part.starts_with("script-src "));
+        let script_src: Vec<_> = script_src.unwrap().split(' ').collect();
+        assert_eq!(script_src[1], "'self'");
+        assert!(
+            script_src[2].starts_with("'sha256-") && script_src.len() == 3,
+            "{policy}"
+        );
+        assert!(
+            policy.starts_with("default-src 'none'; ") && policy.contains("; frame-ancestors *")
+        );
+        let text = page.text().await;
+        let src = format!("  <script src=\"{script}\"></script>\n");
+        assert!(text.contains(&src), "{name}: {text}");
+    }
+    for (name, encoding, content) in [
+        ("sockjs-1.5.0.js", "identity", "1.5.0"),
+        ("sockjs-1.6.1.js", "identity", "1.6.1"),
+        ("sockjs-1.6.1.js", "gzip", "1.6.1 as gzip"),
+        ("sockjs.js", "br", include_str!("../frame.js")),
+    ] {
+        let path = format!("/own_client/{name}");
+        // A script is loaded with no origin, and by whatever page.
+        let headers = [
+            ("accept-encoding", encoding),
+            ("sec-fetch-site", "cross-site"),
+        ];
+        let mut script = Exchange::begin(address, "GET", &path, &headers, None).await;
+        assert_eq!(script.status, 200, "{name}");
+        let kind = script.header("content-type");
+        assert_eq!(kind, Some("text/javascript; charset=utf-8"));
+        let tag = script.header("etag").unwrap().to_owned();
+        assert_eq!(script.text().await, content);
+        let known = [headers[0], ("if-none-match", &tag)];
+        let again = Exchange::begin(address, "GET", &path, &known, None).await;
+        assert_eq!(again.status, 304);
+    }
+    for path in [
+        "/own_client/sockjs-1.1.4.js",
+        "/own_client/sockjs",
+        "/own_client/sockjs-1.6.1.js/x",
+        "/echo/sockjs.js",
+        "/echo/sockjs-1.6.1.js",
+        "/no_frames/iframe.html",
+        "/no_frames/iframe-1.6.1.html",
+        "/no_frames/sockjs.js",
+        "/no_frames/sockjs-1.6.1.js",
+    ] {
+        assert_eq!(get(address, path).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_another_host_is_loaded_with_its_integrity() {
+    let mut page = get(serve().await, "/client_elsewhere/iframe.html").await;
+    let policy = page.header("content-security-policy").unwrap().to_owned();
+    assert!(
+        policy.contains("; script-src https://cdn.example/a.js 'sha256-"),
+        "{policy}"
+    );
+    let expected = format!(
+        "<script src=\"https://cdn.example/a.js?b&amp;c\" integrity=\"sha256-{}\" crossorigin=\"anonymous\"></script>",
+        "A".repeat(44)
+    );
+    let page = page.text().await;
+    assert!(page.contains(&expected), "{page}");
 }
 
 /// The path of a session of its own.

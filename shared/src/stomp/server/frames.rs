@@ -12,8 +12,8 @@ use super::{
         heartbeat::{Agreed, HeartBeat},
     },
     AckMode, Close, Ending, Event, Sent, Session, Ticket, refused, short,
-    subscriptions::{Ack, Name},
-    transactions::{Refused, Transaction},
+    subscriptions::{Ack, NAMES_BYTES_MAX, Name},
+    transactions::{Part, Refused},
 };
 
 /// Why a frame ends the session: the parts of an ERROR.
@@ -43,7 +43,7 @@ impl Session {
         let receipt = frame.headers.get("receipt").map(str::to_owned);
         let handled = match self.version {
             None => self.handle_connect(frame, now).map(Some),
-            Some(version) => self.handle_connected(frame, version, receipt.as_deref()),
+            Some(version) => self.handle_connected(frame, version, receipt.as_deref(), now),
         };
         handled.unwrap_or_else(|fault| {
             self.refuse(Some(command), receipt.as_deref(), fault);
@@ -100,11 +100,14 @@ impl Session {
         self.connect_by = None;
         let (pings, factor) = (self.config.ping_interval, self.config.silence_factor);
         self.pulse.start(agreed, Some(pings), factor, now);
-        let connected = Frame::new(Command::Connected)
+        let mut connected = Frame::new(Command::Connected)
             .with_header("version", version.as_str())
             .with_header("heart-beat", &ours.to_string())
             .with_header("session", &self.id)
             .with_header("server", &self.config.server);
+        if let Some(epoch) = &self.config.epoch {
+            connected.headers.push("x-stream-epoch", epoch);
+        }
         self.connected = Some(Box::new(connected));
         Ok(Event::Connected {
             headers: frame.headers,
@@ -132,6 +135,7 @@ impl Session {
         frame: Frame,
         version: Version,
         receipt: Option<&str>,
+        now: Duration,
     ) -> Result<Option<Event>, Fault> {
         if receipt.is_some_and(|id| !is_expressible("receipt-id", id, version)) {
             let detail = "in this version its receipt may not hold a line end; choose another";
@@ -148,7 +152,7 @@ impl Session {
                 "there is no NACK in version 1.0",
             )),
             Command::Ack | Command::Nack => self.handle_ack(&frame, version, receipt),
-            Command::Begin => self.handle_begin(&frame, receipt),
+            Command::Begin => self.handle_begin(&frame, receipt, now),
             Command::Commit => self.handle_commit(&frame, receipt),
             Command::Abort => self.handle_abort(&frame, receipt),
             Command::Connect | Command::Stomp => Err(Fault::new(
@@ -162,20 +166,19 @@ impl Session {
     }
 
     fn handle_send(&mut self, frame: Frame, receipt: Option<&str>) -> Result<Option<Event>, Fault> {
-        let sent = Sent {
+        let mut sent = Sent {
             destination: required(&frame.headers, "destination")?.to_owned(),
             headers: frame.headers,
             body: frame.body,
         };
-        let Some(name) = sent.headers.get("transaction") else {
+        let Some(name) = sent.headers.get("transaction").map(str::to_owned) else {
             let ticket = self.owe(Command::Send, receipt, false);
             return Ok(Some(Event::Send { ticket, sent }));
         };
-        let bytes = sent.body.len() + octets_of(&sent.headers);
-        let transaction = self.transaction(name, bytes)?;
         // A slice would keep alive all that came with it.
-        let body = Bytes::copy_from_slice(&sent.body);
-        transaction.sends.push(Sent { body, ..sent });
+        sent.body = Bytes::copy_from_slice(&sent.body);
+        sent.headers.shrink_to_fit();
+        self.take_into(&name, Part::Send(sent))?;
         self.receipt_at_once(Command::Send, receipt);
         Ok(None)
     }
@@ -189,8 +192,7 @@ impl Session {
         let acks = self.find_acks(frame, version)?;
         match frame.headers.get("transaction") {
             Some(name) => {
-                let transaction = self.transaction(name, octets_of(&frame.headers))?;
-                transaction.acks.extend(acks);
+                self.take_into(name, Part::Acks(acks, frame.headers.octets()))?;
             }
             None => acks.into_iter().for_each(|ack| self.acknowledge(ack)),
         }
@@ -229,10 +231,11 @@ impl Session {
         &mut self,
         frame: &Frame,
         receipt: Option<&str>,
+        now: Duration,
     ) -> Result<Option<Event>, Fault> {
         let name = required(&frame.headers, "transaction")?;
         self.transactions
-            .begin(name, &self.config)
+            .begin(name, now, &self.config)
             .map_err(|refused| self.transaction_fault(refused))?;
         self.receipt_at_once(frame.command, receipt);
         Ok(None)
@@ -244,7 +247,10 @@ impl Session {
         receipt: Option<&str>,
     ) -> Result<Option<Event>, Fault> {
         let name = required(&frame.headers, "transaction")?;
-        let transaction = self.transactions.take(name).ok_or_else(not_begun)?;
+        let transaction = self
+            .transactions
+            .commit(name)
+            .map_err(|refused| self.transaction_fault(refused))?;
         let ticket = self.owe(Command::Commit, receipt, false);
         self.committing = Some((ticket, transaction.acks));
         if transaction.sends.is_empty() {
@@ -261,20 +267,31 @@ impl Session {
         receipt: Option<&str>,
     ) -> Result<Option<Event>, Fault> {
         let name = required(&frame.headers, "transaction")?;
-        self.transactions.take(name).ok_or_else(not_begun)?;
+        self.transactions
+            .abort(name, &self.config)
+            .map_err(|refused| self.transaction_fault(refused))?;
         self.receipt_at_once(frame.command, receipt);
         Ok(None)
     }
 
-    /// The open transaction that takes in a frame of so many octets.
-    fn transaction(&mut self, name: &str, bytes: usize) -> Result<&mut Transaction, Fault> {
-        let counted = self
-            .transactions
-            .find(name)
-            .ok_or_else(not_begun)?
-            .count(bytes, &self.config);
-        counted.map_err(|refused| self.transaction_fault(refused))?;
-        self.transactions.find(name).ok_or_else(not_begun)
+    /// Lets an open transaction take in what a frame brings.
+    fn take_into(&mut self, name: &str, part: Part) -> Result<(), Fault> {
+        self.transactions
+            .take_in(name, part, &self.config)
+            .map_err(|refused| self.transaction_fault(refused))
+    }
+
+    /// Ends the session over a transaction that was open for too long: what its SENDs' RECEIPTs let
+    /// the client hope for will not come.
+    pub(super) fn end_overdue(&mut self, name: &str) {
+        let seconds = self.config.transaction_timeout.as_secs_f32();
+        let detail = format!(
+            "Transaction {name} was open for {seconds} s and is aborted; COMMIT or ABORT it sooner.\n"
+        );
+        let message = "transaction timed out";
+        let frame = self.error_frame(message, &detail, None);
+        let ticket = self.ticket(None);
+        self.end_with_error(ticket, message, frame);
     }
 
     fn transaction_fault(&self, refused: Refused) -> Fault {
@@ -282,6 +299,15 @@ impl Session {
             Refused::InUse => Fault::new(
                 "transaction in use",
                 "a transaction of this name is open; choose another name, or end that one",
+            ),
+            Refused::NotBegun => Fault::new(
+                "no such transaction",
+                "no transaction of this name is open; BEGIN one first",
+            ),
+            Refused::TooMuchInAll => Fault::new(
+                "transactions too large",
+                "the open transactions of all sessions hold as much as they may; try again later, or \
+                 in smaller parts",
             ),
             Refused::TooMany => {
                 let max = self.config.transactions_max;
@@ -324,6 +350,13 @@ impl Session {
         let max = self.config.subscriptions_max;
         if taken.is_none() && self.subscriptions.len() >= max {
             let detail = format!("a session may have {max} subscriptions; end one first");
+            return Err(Fault::new("too many subscriptions", detail));
+        }
+        if taken.is_none() && !self.subscriptions.has_room(&name, &destination) {
+            let detail = format!(
+                "the ids and destinations of a session's subscriptions have at most {NAMES_BYTES_MAX} \
+                 bytes together; choose shorter ids, or end one first"
+            );
             return Err(Fault::new("too many subscriptions", detail));
         }
         let replaced = self.subscriptions.remove(&name);
@@ -423,18 +456,6 @@ fn ack_mode(headers: &Headers, version: Version) -> Result<AckMode, Fault> {
             Err(Fault::new("bad ack mode", detail))
         }
     }
-}
-
-fn not_begun() -> Fault {
-    let detail = "no transaction of this name is open; BEGIN one first";
-    Fault::new("no such transaction", detail)
-}
-
-fn octets_of(headers: &Headers) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum()
 }
 
 /// How a client names the subscription of its SUBSCRIBE or UNSUBSCRIBE.

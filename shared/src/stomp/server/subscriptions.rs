@@ -11,6 +11,10 @@ use super::{
 /// How many ended subscriptions are remembered, so that a late ACK for one is passed over.
 const ENDED_MAX: usize = 128;
 
+/// How many octets the ids and destinations of the live ones may have together, and those of the ended
+/// ones that are remembered: a few are as long as they like, or all of them as long as usual.
+pub(super) const NAMES_BYTES_MAX: usize = 32 << 10;
+
 /// All live subscriptions, oldest first, so in the order of their keys.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
@@ -67,6 +71,18 @@ impl Subscriptions {
         Some(&named.destination)
     }
 
+    /// Whether one more of this name and destination keeps within [`NAMES_BYTES_MAX`].
+    pub(super) fn has_room(&self, name: &Name, destination: &str) -> bool {
+        let live: usize = self.live.iter().map(Subscription::names_bytes).sum();
+        live + name.as_str().len() + destination.len() <= NAMES_BYTES_MAX
+    }
+
+    #[cfg(test)]
+    pub(super) fn names_bytes(&self) -> usize {
+        let all = self.live.iter().chain(&self.ended);
+        all.map(Subscription::names_bytes).sum()
+    }
+
     /// Adds a subscription whose name is not taken.
     pub(super) fn insert(
         &mut self,
@@ -108,10 +124,15 @@ impl Subscriptions {
         let key = ended.key;
         ended.outstanding = VecDeque::new();
         ended.own = Vec::new();
-        if self.ended.len() >= ENDED_MAX {
-            self.ended.pop_front();
-        }
+        ended.head = Box::default();
+        ended.destination = Box::default();
         self.ended.push_back(ended);
+        let mut bytes: usize = self.ended.iter().map(Subscription::names_bytes).sum();
+        while (self.ended.len() > ENDED_MAX || bytes > NAMES_BYTES_MAX)
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            bytes -= oldest.names_bytes();
+        }
         Some(key)
     }
 
@@ -183,7 +204,19 @@ impl Subscriptions {
     }
 }
 
+impl Name {
+    fn as_str(&self) -> &str {
+        match self {
+            Name::Id(name) | Name::Destination(name) => name,
+        }
+    }
+}
+
 impl Subscription {
+    fn names_bytes(&self) -> usize {
+        self.name.as_str().len() + self.destination.len()
+    }
+
     pub(super) fn identify(&mut self, message_ids: MessageIds) {
         self.message_ids = message_ids;
     }
