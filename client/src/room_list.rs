@@ -252,15 +252,18 @@ fn NewRoom(rooms: Rooms) -> impl IntoView {
     let House { language, .. } = House::here();
     let input = NodeRef::<html::Input>::new();
     let wrong = RwSignal::new(None::<String>);
-    let busy = RwSignal::new(false);
+    // What stood in the field when it was sent: the list may show the room before the answer comes,
+    // and one may be typing the next name by then.
+    let sent = RwSignal::new(None::<String>);
     let submit = move || {
         let Some(field) = input.get_untracked() else {
             return;
         };
-        if busy.get_untracked() {
+        let value = field.value();
+        if sent.get_untracked().as_ref() == Some(&value) {
             return;
         }
-        let name = match text::read(&field.value(), RoomName::parse) {
+        let name = match text::read(&value, RoomName::parse) {
             Ok(name) => name,
             Err(reason) => {
                 wrong.set(Some(language.invalid_room_name(reason)));
@@ -270,18 +273,20 @@ fn NewRoom(rooms: Rooms) -> impl IntoView {
             }
         };
         wrong.set(None);
-        busy.set(true);
+        sent.set(Some(value.clone()));
         leptos::task::spawn_local(async move {
             match api::create_room(&name).await {
                 Ok(room) => {
                     rooms.merge(vec![room]);
-                    if let Some(field) = input.get_untracked() {
+                    if let Some(field) =
+                        input.get_untracked().filter(|field| field.value() == value)
+                    {
                         field.set_value("");
                     }
                 }
                 Err(problem) => wrong.set(Some(language.refused(&problem))),
             }
-            busy.set(false);
+            sent.update(|sent| drop(sent.take_if(|sent| *sent == value)));
         });
     };
     field::on_send(input, submit);
@@ -301,7 +306,7 @@ fn NewRoom(rooms: Rooms) -> impl IntoView {
                 aria-invalid=live(move || wrong.read().is_some().to_string())
                 node_ref=input
             />
-            <button class="button" type="submit" aria-busy=live(move || busy.get().to_string())>
+            <button class="button" type="submit" aria-busy=live(move || sent.read().is_some().to_string())>
                 {language.create()}
             </button>
             <p

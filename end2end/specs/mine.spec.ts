@@ -62,7 +62,7 @@ test("what one said long ago is one's own on the way up", async ({ browser, serv
   await guest.is("online");
   await expect(guest.own).toHaveCount(0);
   // On the way up they come by themselves.
-  await guest.page.locator("#messageArea").evaluate((area) => area.scrollTo(0, -area.scrollHeight));
+  await guest.page.locator(".log-scroll").evaluate((log) => log.scrollTo(0, -log.scrollHeight));
   await guest.allStored(1);
 });
 

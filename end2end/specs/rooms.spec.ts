@@ -91,6 +91,32 @@ test("hostile names are text", async ({ talker }) => {
   }
 });
 
+test("what one types while a room is being made stays, and is made", async ({ talker }) => {
+  const guest = await (await talker("영희")).list();
+  const field = guest.page.locator("#roomName");
+  let answer = () => {};
+  const held = new Promise<void>((resolve) => (answer = resolve));
+  await guest.page.route("**/chat/room", async (route) => {
+    const response = await route.fetch();
+    await held;
+    await route.fulfill({ response });
+  });
+  await field.fill("하나");
+  await field.press("Enter");
+  // The list has it before the answer has come; to send it twice makes one.
+  await expect(guest.rooms).toHaveCount(1);
+  await field.press("Enter");
+  await field.fill("둘");
+  const answered = guest.page.waitForResponse("**/chat/room");
+  answer();
+  await answered;
+  await expect(guest.page.getByRole("button", { name: "생성하기" })).toHaveAttribute("aria-busy", "false");
+  await expect(field).toHaveValue("둘");
+  await field.press("Enter");
+  await expect(guest.rooms.locator(".room-title")).toHaveText(["둘", "하나"]);
+  await expect(field).toHaveValue("");
+});
+
 test("the room of the newest message comes first, with its count", async ({ browser, server, talker }) => {
   const first = await makeRoom(server, "하나");
   const second = await makeRoom(server, "둘");
