@@ -106,7 +106,11 @@ pub(crate) fn Composer(room: RoomId, said: Rc<dyn Fn()>) -> impl IntoView {
         wrong.set(None);
         if let Some(field) = input.get_untracked() {
             fit(&field);
-            draft::keep(room, &field.value());
+            let text = field.value();
+            draft::keep(room, &text);
+            if !text.trim().is_empty() {
+                open_rooms::typing(room);
+            }
         }
     };
     view! {

@@ -7,7 +7,7 @@
 //! sent again under the same id, which the server takes once; so is what an earlier page has left
 //! (`outbox`).
 
-use shared::chat::{ChatMessage, Draft, MessageId, RoomId, Sender};
+use shared::chat::{ChatMessage, Draft, MessageId, MessageType, RoomId, Sender};
 
 use crate::{
     api::Problem,
@@ -18,26 +18,22 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Conversation {
     room: RoomId,
-    guest: Option<Guest>,
+    sender: Option<Sender>,
+    /// Makes the id of an ENTER: each time another, as one that is repeated makes nobody present.
+    new_entry: fn() -> MessageId,
+    /// The id of the newest ENTER.
+    entry: MessageId,
     phase: Phase,
     /// The reader has gone; what they had written before is still sent.
     leaving: bool,
     pub(crate) timeline: Timeline,
 }
 
-/// Who one is in the room, and the id of the ENTER that says so: the same for the page's life, so
-/// that entering again after a lost connection is a repeat and not a second notice.
-#[derive(Clone, Debug)]
-pub(crate) struct Guest {
-    pub(crate) sender: Sender,
-    pub(crate) entry: MessageId,
-}
-
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     /// No connection.
     Apart,
-    /// Connected, and nobody yet.
+    /// Connected, and not in the room: nobody yet, or gone by another tab.
     Reading,
     /// ENTER is on its way.
     Entering,
@@ -74,10 +70,17 @@ pub(crate) enum Refusal {
 
 impl Conversation {
     /// Starts with what the server rendered.
-    pub(crate) fn new(room: RoomId, guest: Option<Guest>, messages: Vec<ChatMessage>) -> Self {
+    pub(crate) fn new(
+        room: RoomId,
+        sender: Option<Sender>,
+        new_entry: fn() -> MessageId,
+        messages: Vec<ChatMessage>,
+    ) -> Self {
         Conversation {
             room,
-            guest,
+            sender,
+            new_entry,
+            entry: new_entry(),
             phase: Phase::Apart,
             leaving: false,
             timeline: Timeline::new(messages),
@@ -89,7 +92,7 @@ impl Conversation {
     }
 
     pub(crate) fn sender(&self) -> Option<&Sender> {
-        self.guest.as_ref().map(|guest| &guest.sender)
+        self.sender.as_ref()
     }
 
     /// Whether nothing of ours waits for an answer.
@@ -118,13 +121,13 @@ impl Conversation {
     }
 
     /// The reader has a name, or a new one.
-    pub(crate) fn named(&mut self, guest: Guest) -> Vec<Outgoing> {
-        let is_known = self.sender() == Some(&guest.sender) && self.phase != Phase::Reading;
+    pub(crate) fn named(&mut self, sender: Sender) -> Vec<Outgoing> {
+        let is_known = self.sender() == Some(&sender) && self.phase != Phase::Reading;
         if self.leaving || is_known {
             return Vec::new();
         }
         let mut outgoing = self.farewell();
-        self.guest = Some(guest);
+        self.sender = Some(sender);
         outgoing.extend(self.enter());
         outgoing
     }
@@ -133,7 +136,25 @@ impl Conversation {
     pub(crate) fn say(&mut self, own: Own) -> Vec<Outgoing> {
         let id = own.id;
         self.timeline.say(own);
+        if self.phase == Phase::Reading {
+            return self.enter();
+        }
         self.flush(|own| own.id == id)
+    }
+
+    /// Whether one is in the room, and may say that one is typing.
+    pub(crate) fn is_present(&self) -> bool {
+        self.phase == Phase::Present && !self.leaving
+    }
+
+    /// The log of the room goes on. Who has left in another tab has left here too, and enters again
+    /// when they say something.
+    pub(crate) fn receive(&mut self, message: ChatMessage) {
+        let is_own = message.kind == MessageType::Leave && Some(&message.sender) == self.sender();
+        if is_own && self.is_present() {
+            self.phase = Phase::Reading;
+        }
+        self.timeline.receive(message);
     }
 
     /// The reader wants a refused message sent again: as a new one, at the end.
@@ -181,7 +202,7 @@ impl Conversation {
 
     /// A RECEIPT has come.
     pub(crate) fn receipt(&mut self, receipt: &str) -> Vec<Outgoing> {
-        if self.phase == Phase::Entering && self.entry_receipt().as_deref() == Some(receipt) {
+        if self.phase == Phase::Entering && self.entry_receipt() == receipt {
             self.phase = Phase::Present;
             let mut outgoing = self.flush(|_| true);
             if self.leaving {
@@ -197,8 +218,7 @@ impl Conversation {
 
     /// Something was refused: `receipt` is what it had asked for, as `problem` may not say.
     pub(crate) fn refused(&mut self, receipt: &str, problem: &Problem) -> Refusal {
-        let is_entry =
-            self.phase == Phase::Entering && self.entry_receipt().as_deref() == Some(receipt);
+        let is_entry = self.phase == Phase::Entering && self.entry_receipt() == receipt;
         let talk =
             talk_id(receipt).filter(|id| self.timeline.unacknowledged().any(|own| own.id == *id));
         if problem.status == 404 && (is_entry || talk.is_some()) {
@@ -207,10 +227,7 @@ impl Conversation {
         }
         if is_entry {
             self.phase = Phase::Reading;
-            return match self.guest.take() {
-                Some(guest) => Refusal::Name(guest.sender),
-                None => Refusal::Noted,
-            };
+            return self.sender.take().map_or(Refusal::Noted, Refusal::Name);
         }
         if let Some(id) = talk {
             self.timeline.fail(id, problem.clone());
@@ -223,23 +240,29 @@ impl Conversation {
         if self.phase != Phase::Reading || has_left {
             return Vec::new();
         }
-        let Some(guest) = self.guest.clone() else {
+        let Some(sender) = &self.sender else {
             return Vec::new();
         };
         self.phase = Phase::Entering;
-        let receipt = self.entry_receipt().unwrap_or_default();
-        vec![self.outgoing("ENTER", &guest.sender, Some(guest.entry), None, receipt)]
+        self.entry = (self.new_entry)();
+        vec![self.outgoing(
+            "ENTER",
+            sender,
+            Some(self.entry),
+            None,
+            self.entry_receipt(),
+        )]
     }
 
     /// Says LEAVE, where ENTER was said.
     fn farewell(&mut self) -> Vec<Outgoing> {
         let is_inside = matches!(self.phase, Phase::Entering | Phase::Present);
-        let Some(guest) = self.guest.clone().filter(|_| is_inside) else {
+        let Some(sender) = self.sender.as_ref().filter(|_| is_inside) else {
             return Vec::new();
         };
         self.phase = Phase::Reading;
-        let receipt = format!("leave-{}", guest.entry);
-        vec![self.outgoing("LEAVE", &guest.sender, None, None, receipt)]
+        let receipt = format!("leave-{}", self.entry);
+        vec![self.outgoing("LEAVE", sender, None, None, receipt)]
     }
 
     fn flush(&self, wanted: impl Fn(&Own) -> bool) -> Vec<Outgoing> {
@@ -262,10 +285,8 @@ impl Conversation {
             .collect()
     }
 
-    fn entry_receipt(&self) -> Option<String> {
-        self.guest
-            .as_ref()
-            .map(|guest| format!("enter-{}", guest.entry))
+    fn entry_receipt(&self) -> String {
+        format!("enter-{}", self.entry)
     }
 
     fn outgoing(
@@ -293,6 +314,8 @@ fn talk_id(receipt: &str) -> Option<MessageId> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use shared::chat::Text;
     use uuid::Uuid;
 
@@ -302,11 +325,18 @@ mod tests {
         MessageId(Uuid::from_u128(n))
     }
 
-    fn guest(name: &str, entry: u128) -> Guest {
-        Guest {
-            sender: Sender::parse(name).unwrap(),
-            entry: id(entry),
-        }
+    fn name(name: &str) -> Sender {
+        Sender::parse(name).unwrap()
+    }
+
+    /// Never the same twice.
+    fn new_entry() -> MessageId {
+        static ENTRIES: AtomicU64 = AtomicU64::new(1_000);
+        id(ENTRIES.fetch_add(1, Ordering::Relaxed).into())
+    }
+
+    fn talk_room() -> RoomId {
+        RoomId(Uuid::nil())
     }
 
     fn own(n: u64, text: &str) -> Own {
@@ -319,7 +349,8 @@ mod tests {
     }
 
     fn conversation() -> Conversation {
-        Conversation::new(RoomId(Uuid::nil()), Some(guest("영희", 100)), Vec::new())
+        let room = talk_room();
+        Conversation::new(room, Some(name("영희")), new_entry, Vec::new())
     }
 
     fn kinds(outgoing: &[Outgoing]) -> Vec<String> {
@@ -366,7 +397,8 @@ mod tests {
         talk.lost();
         assert!(talk.say(own(3, "셋")).is_empty());
         let again = talk.connected();
-        assert_eq!(again, entry);
+        assert_eq!(kinds(&again), kinds(&entry));
+        assert_ne!(again, entry, "one that is repeated makes nobody present");
         let sent = talk.receipt(&again[0].receipt);
         assert_eq!(kinds(&sent), ["TALK 영희 둘", "TALK 영희 셋"]);
         assert_eq!(sent[0], second[0]);
@@ -381,13 +413,12 @@ mod tests {
             status: 409,
             ..Problem::default()
         };
-        let name = Sender::parse("영희").unwrap();
         assert_eq!(
             talk.refused(&entry[0].receipt, &problem),
-            Refusal::Name(name)
+            Refusal::Name(name("영희"))
         );
         assert!(talk.is_settled() && talk.has_unsent());
-        let entry = talk.named(guest("철수", 101));
+        let entry = talk.named(name("철수"));
         assert_eq!(kinds(&entry), ["ENTER 철수"]);
         assert_eq!(kinds(&talk.receipt(&entry[0].receipt)), ["TALK 철수 하나"]);
     }
@@ -456,11 +487,36 @@ mod tests {
         let mut talk = conversation();
         let entry = talk.connected();
         talk.receipt(&entry[0].receipt);
-        assert!(talk.named(guest("영희", 102)).is_empty());
+        assert!(talk.named(name("영희")).is_empty());
         assert_eq!(
-            kinds(&talk.named(guest("철수", 103))),
+            kinds(&talk.named(name("철수"))),
             ["LEAVE 영희", "ENTER 철수"]
         );
+    }
+
+    #[test]
+    fn who_has_left_in_another_tab_enters_again_to_talk() {
+        let mut talk = conversation();
+        let entry = talk.connected();
+        talk.receipt(&entry[0].receipt);
+        let left = |sender: &str, seq| ChatMessage {
+            kind: MessageType::Leave,
+            room_id: talk_room(),
+            sender: name(sender),
+            message: String::new(),
+            id: id(seq),
+            seq: seq as u64,
+            sent_at: time::OffsetDateTime::UNIX_EPOCH,
+        };
+        talk.receive(left("철수", 1));
+        assert!(talk.is_present());
+        talk.receive(left("영희", 2));
+        assert!(!talk.is_present());
+        assert!(talk.is_settled());
+        let entry = talk.say(own(1, "하나"));
+        assert_eq!(kinds(&entry), ["ENTER 영희"]);
+        assert_eq!(kinds(&talk.receipt(&entry[0].receipt)), ["TALK 영희 하나"]);
+        assert!(talk.is_present());
     }
 
     #[test]
@@ -488,7 +544,9 @@ mod tests {
         // Lost once more before the receipt: the same again, which the server takes once.
         talk.lost();
         let again = talk.connected();
-        assert_eq!(talk.receipt(&again[0].receipt), sent);
+        let sent_again = talk.receipt(&again[0].receipt);
+        assert_eq!(kinds(&sent_again), kinds(&sent));
+        assert_eq!(sent_again[0], sent[0]);
         talk.receipt(&sent[0].receipt);
         talk.lost();
         assert!(talk.connected().is_empty());
@@ -497,9 +555,9 @@ mod tests {
 
     #[test]
     fn a_reader_without_a_name_sends_nothing() {
-        let mut talk = Conversation::new(RoomId(Uuid::nil()), None, Vec::new());
+        let mut talk = Conversation::new(talk_room(), None, new_entry, Vec::new());
         assert!(talk.connected().is_empty());
         assert!(talk.is_settled());
-        assert_eq!(kinds(&talk.named(guest("영희", 1))), ["ENTER 영희"]);
+        assert_eq!(kinds(&talk.named(name("영희"))), ["ENTER 영희"]);
     }
 }

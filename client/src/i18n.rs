@@ -144,6 +144,47 @@ impl Language {
         self.pick("나가기", "Leave")
     }
 
+    /// How many are in a room.
+    pub(crate) fn people_here(self, count: u64) -> String {
+        match (self, count) {
+            (Language::Korean, _) => format!("참여자 {count}명"),
+            (Language::English, 1) => "1 person here".to_owned(),
+            (Language::English, _) => format!("{count} people here"),
+        }
+    }
+
+    pub(crate) fn people(self) -> &'static str {
+        self.pick("참여자", "People here")
+    }
+
+    /// Stands beside one's own name.
+    pub(crate) fn you(self) -> &'static str {
+        self.pick("나", "You")
+    }
+
+    pub(crate) fn close(self) -> &'static str {
+        self.pick("닫기", "Close")
+    }
+
+    /// One person is typing, or two.
+    pub(crate) fn typing(self, one: &str, other: Option<&str>) -> String {
+        // Isolated, as a name may be written from right to left.
+        match (self, other) {
+            (Language::Korean, None) => format!("\u{2068}{one}\u{2069}님이 입력 중"),
+            (Language::Korean, Some(other)) => {
+                format!("\u{2068}{one}\u{2069}님, \u{2068}{other}\u{2069}님이 입력 중")
+            }
+            (Language::English, None) => format!("\u{2068}{one}\u{2069} is typing"),
+            (Language::English, Some(other)) => {
+                format!("\u{2068}{one}\u{2069} and \u{2068}{other}\u{2069} are typing")
+            }
+        }
+    }
+
+    pub(crate) fn many_typing(self) -> &'static str {
+        self.pick("여러 명이 입력 중", "Several people are typing")
+    }
+
     pub(crate) fn messages(self) -> &'static str {
         self.pick("대화", "Conversation")
     }

@@ -43,7 +43,7 @@ impl Json {
         Reflect::has(&self.0, &name.into()).unwrap_or(false)
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
         self.field(name)?.0.as_string()
     }
 
@@ -59,7 +59,7 @@ impl Json {
         (!milliseconds.is_nan()).then(|| OffsetDateTime::UNIX_EPOCH.saturating_add(since))
     }
 
-    fn read<T: FromJson>(&self, name: &str) -> Option<T> {
+    pub(crate) fn read<T: FromJson>(&self, name: &str) -> Option<T> {
         T::from_json(&self.field(name)?)
     }
 }

@@ -37,6 +37,7 @@ mod open_room;
 mod open_rooms;
 mod outbox;
 mod page;
+mod people;
 mod place;
 mod reconnect;
 mod room_detail;

@@ -28,7 +28,7 @@ pub(crate) fn click(mut act: impl FnMut() + 'static) -> Box<dyn FnMut(MouseEvent
 }
 
 /// Markup that shows this text.
-fn markup(text: String) -> String {
+pub(crate) fn markup(text: String) -> String {
     if text.contains(['&', '<']) {
         text.replace('&', "&amp;").replace('<', "&lt;")
     } else {

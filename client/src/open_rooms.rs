@@ -18,12 +18,13 @@ use crate::{
     app::House,
     authorship::Authorship,
     browser::{self, now},
-    conversation::{Conversation, Guest, Outgoing, Refusal, Unsaid},
+    conversation::{Conversation, Outgoing, Refusal, Unsaid},
     json,
     line::with_rooms,
     name::Ask,
-    open_room::{OpenRoom, Request, subscription_receipt},
+    open_room::{OpenRoom, Request, Topic, subscription_receipt, topic_of},
     outbox::{self, Entry},
+    people::{People, TYPING_FOR},
     tabs::Tabs,
     time::Zone,
     timeline::{Delivery, End, Own, Part},
@@ -36,15 +37,29 @@ const AUTHOR: &str = "author";
 /// still there.
 const FRESH: Duration = Duration::from_secs(10);
 
+/// How often it is said at most that one is typing.
+const TYPING_EVERY: Duration = Duration::from_secs(2);
+
 /// How long another tab may take to say that it is there.
 const ROLL_CALL: Duration = Duration::from_millis(400);
 
 /// How often it is looked for what a tab that is gone has left.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Takes part in a room; `changed` turns over whenever there is something new to show.
-pub(crate) fn open(room: RoomId, messages: Vec<ChatMessage>, changed: RwSignal<bool>) {
-    with_rooms(|rooms| rooms.open(room, messages, changed));
+/// Takes part in a room; `changed` turns over whenever there is something new to show, and `people_changed`
+/// when somebody came, went, or types.
+pub(crate) fn open(
+    room: RoomId,
+    messages: Vec<ChatMessage>,
+    changed: RwSignal<bool>,
+    people_changed: RwSignal<bool>,
+) {
+    with_rooms(|rooms| {
+        rooms.open(room, messages, changed);
+        if let Some(open) = rooms.find(room) {
+            open.people_changed = Some(people_changed);
+        }
+    });
 }
 
 /// The room is no longer shown. What was written in it is still sent.
@@ -54,6 +69,7 @@ pub(crate) fn close(room: RoomId, changed: RwSignal<bool>) {
             && open.changed == Some(changed)
         {
             open.changed = None;
+            open.people_changed = None;
         }
         rooms.let_go();
     });
@@ -65,6 +81,22 @@ pub(crate) fn close(room: RoomId, changed: RwSignal<bool>) {
 /// [`Unsaid`], and the text is still the writer's.
 pub(crate) fn say(room: RoomId, text: Text) -> Result<(), Unsaid> {
     with_rooms(|rooms| rooms.say(room, text)).unwrap_or(Err(Unsaid::Gone))
+}
+
+/// One is typing in a room.
+pub(crate) fn typing(room: RoomId) {
+    with_rooms(|rooms| {
+        let Some(open) = rooms.find(room).filter(|open| open.talk.is_present()) else {
+            return;
+        };
+        let is_soon = |at: Duration| now() < at + TYPING_EVERY;
+        if let Some(sender) = open.talk.sender().cloned()
+            && !open.typed_at.is_some_and(is_soon)
+        {
+            open.typed_at = Some(now());
+            rooms.requests.push(Request::Typing { room, sender });
+        }
+    });
 }
 
 /// Sends a refused message again; where the room is gone it stands as it stood.
@@ -100,7 +132,6 @@ pub(crate) fn discard(room: RoomId, id: MessageId) -> Option<Text> {
 /// Leaves a room.
 pub(crate) fn leave(room: RoomId) {
     with_rooms(|rooms| {
-        rooms.forget_guest(room);
         if let Some(open) = rooms.find(room) {
             let outgoing = open.talk.leave();
             rooms.done(room, outgoing);
@@ -113,9 +144,8 @@ pub(crate) fn rename(sender: &Sender) {
     with_rooms(|rooms| {
         let open: Vec<_> = rooms.rooms.iter().map(OpenRoom::room).collect();
         for room in open {
-            let guest = rooms.guest(room, sender);
             if let Some(open) = rooms.find(room) {
-                let outgoing = open.talk.named(guest);
+                let outgoing = open.talk.named(sender.clone());
                 rooms.done(room, outgoing);
             }
         }
@@ -154,6 +184,11 @@ pub(crate) fn view(
     .flatten()
 }
 
+/// Reads who is in a room; nothing where it is not open.
+pub(crate) fn people<R>(room: RoomId, read: impl FnOnce(&People) -> R) -> Option<R> {
+    with_rooms(|rooms| rooms.find(room).map(|open| read(&open.people))).flatten()
+}
+
 /// Puts what was said earlier before what is shown of a room.
 pub(crate) fn prepend(room: RoomId, older: Vec<ChatMessage>) {
     with_rooms(|rooms| {
@@ -189,7 +224,6 @@ pub(crate) async fn fill(room: RoomId, key: u64, end: End) -> Result<bool, Unrea
 pub(crate) struct OpenRooms {
     house: House,
     rooms: Vec<OpenRoom>,
-    guests: Vec<(RoomId, Guest)>,
     authorship: Authorship,
     tabs: Tabs,
     /// The order of what was written last.
@@ -207,7 +241,6 @@ impl OpenRooms {
         OpenRooms {
             house,
             rooms: Vec::new(),
-            guests: Vec::new(),
             authorship: Authorship::default(),
             tabs: Tabs::join(|event| {
                 with_rooms(|rooms| rooms.tabs.hear(&event));
@@ -265,12 +298,38 @@ impl OpenRooms {
 
     /// Takes a MESSAGE of a room's subscription.
     pub(crate) fn message(&mut self, subscription: &str, body: &str) {
-        let Some(room) = RoomId::parse(subscription) else {
+        let Some((topic, room)) = topic_of(subscription) else {
             return;
         };
-        if let (Some(open), Some(message)) = (self.find(room), json::parse(body)) {
-            open.talk.timeline.receive(message);
-            self.settle(room, false);
+        let Some(open) = self.find(room) else { return };
+        match topic {
+            Topic::Messages => {
+                let Some(message) = json::parse::<ChatMessage>(body) else {
+                    return;
+                };
+                open.change_people(&mut |people| people.rests(&message.sender));
+                open.talk.receive(message);
+                self.settle(room, false);
+            }
+            Topic::People => {
+                let mut presence = json::parse(body);
+                open.change_people(&mut |people| people.apply(presence.take()));
+            }
+            Topic::Typing => {
+                let mut who = json::parse(body);
+                open.change_people(&mut |people| people.types(who.take(), now()));
+                set_timeout(
+                    move || {
+                        with_rooms(|rooms| {
+                            let open = rooms.find(room);
+                            open.into_iter().for_each(|open| {
+                                open.change_people(&mut |people| people.expire(now()));
+                            });
+                        });
+                    },
+                    TYPING_FOR,
+                );
+            }
         }
     }
 
@@ -303,7 +362,6 @@ impl OpenRooms {
                 Refusal::Noted => {}
                 Refusal::Gone => open.is_gone = true,
                 Refusal::Name(sender) => {
-                    self.forget_guest(room);
                     self.house.me.set(None);
                     self.house.ask_name(if problem.status == 409 {
                         Ask::Taken(sender)
@@ -370,32 +428,9 @@ impl OpenRooms {
         Ok(())
     }
 
-    fn talk(&mut self, room: RoomId, messages: Vec<ChatMessage>) -> Conversation {
+    fn talk(&self, room: RoomId, messages: Vec<ChatMessage>) -> Conversation {
         let me = self.house.me.get_untracked();
-        let guest = me.map(|sender| self.guest(room, &sender));
-        Conversation::new(room, guest, messages)
-    }
-
-    /// Who one is in a room: the same entry each time it is opened under the same name.
-    fn guest(&mut self, room: RoomId, sender: &Sender) -> Guest {
-        let known = self
-            .guests
-            .iter()
-            .find(|(of, guest)| *of == room && guest.sender == *sender);
-        if let Some((_, guest)) = known {
-            return guest.clone();
-        }
-        let guest = Guest {
-            sender: sender.clone(),
-            entry: MessageId(Uuid::new_v4()),
-        };
-        self.forget_guest(room);
-        self.guests.push((room, guest.clone()));
-        guest
-    }
-
-    fn forget_guest(&mut self, room: RoomId) {
-        self.guests.retain(|(of, _)| *of != room);
+        Conversation::new(room, me, || MessageId(Uuid::new_v4()), messages)
     }
 
     /// The id and the order of a message to be written now.

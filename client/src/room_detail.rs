@@ -15,6 +15,7 @@ use crate::{
     live::{click, live},
     message::{Shown, row_view},
     open_rooms::{self, View},
+    people::{PeopleHere, TypingLine},
     place::{self, ROOMS_PATH},
     scroll::{self, is_at_end, is_near_beginning},
     time::Zone,
@@ -47,12 +48,13 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
     let scroller = NodeRef::<html::Div>::new();
     let unseen = RwSignal::new(false);
     let is_gone = RwSignal::new(false);
+    let people_changed = RwSignal::new(false);
     let earlier = Earlier::new(id, scroller);
     let messages = StoredValue::new(Some(messages));
     browser::effect(move || {
         line::start(house);
         if let Some(messages) = messages.try_update_value(Option::take).flatten() {
-            open_rooms::open(id, messages, changed);
+            open_rooms::open(id, messages, changed, people_changed);
         }
     });
     on_cleanup(move || open_rooms::close(id, changed));
@@ -115,6 +117,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
                     {language.room_title_prefix()}
                     <bdi translate="no">{name}</bdi>
                 </h1>
+                <PeopleHere room=id told=room.participant_count changed=people_changed />
                 <button class="button button-quiet" type="button" on:click=click(leave)>
                     {language.leave()}
                 </button>
@@ -189,6 +192,7 @@ pub(crate) fn Room(page: RoomPage) -> impl IntoView {
             <p class="wrong room-gone" role="alert" hidden=live(move || !is_gone.get())>
                 {language.room_gone()}
             </p>
+            <TypingLine room=id changed=people_changed />
             <Composer room=id said=Rc::new(to_end) />
         </div>
     }

@@ -139,6 +139,15 @@ pub(crate) async fn room(
     find(&state, id).map(|room| tagged(&log::show(&room)))
 }
 
+/// `GET /chat/room/{roomId}/participants`
+pub(crate) async fn participants(
+    State(state): State<AppState>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let room = find(&state, id)?;
+    Ok(tagged(&state.chat.feeds.participants.of(room.id)))
+}
+
 /// `GET /chat/room/{roomId}/messages?before=&after=&limit=`
 pub(crate) async fn messages(
     State(state): State<AppState>,

@@ -144,6 +144,7 @@ pub(crate) fn routes(state: AppState) -> Router {
         .route("/chat/rooms", get(api::rooms))
         .route("/chat/room/{room_id}", get(api::room))
         .route("/chat/room/{room_id}/messages", get(api::messages))
+        .route("/chat/room/{room_id}/participants", get(api::participants))
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(state.clone(), share));
     let routes = Router::new()

@@ -97,6 +97,10 @@ pub struct Config {
     #[arg(long, env = "SARANGBANG_MESSAGE_BURST", default_value_t = 60)]
     pub message_burst: u32,
 
+    /// Milliseconds for which somebody is still in a room whose last connection has ended without LEAVE
+    #[arg(long, env = "SARANGBANG_LEAVE_GRACE_MS", default_value_t = 10_000)]
+    pub leave_grace_ms: u64,
+
     /// Rooms a minute that one address may make; 0 for no limit
     #[arg(long, env = "SARANGBANG_ROOM_RATE", default_value_t = 60)]
     pub room_rate: u32,

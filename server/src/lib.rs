@@ -50,7 +50,7 @@ use crate::admission::Quota;
 use crate::app::AppState;
 pub use crate::base_path::BasePath;
 use crate::chat::plain::{Bounds, Plain};
-use crate::chat::{Board, Chat};
+use crate::chat::{Chat, Feeds};
 pub use crate::config::{Config, List, LogFormat, Task};
 use crate::connection::{Hub, Settings};
 use crate::guest::Guests;
@@ -117,9 +117,9 @@ pub async fn serve(
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
-    let board = Arc::new(Board::default());
-    let observer = Arc::clone(&board);
-    serve_with(listeners, config, shutdown, board, observer).await
+    let feeds = Arc::new(Feeds::default());
+    let observer = Arc::clone(&feeds);
+    serve_with(listeners, config, shutdown, feeds, observer).await
 }
 
 /// As [`serve`]; the log tells its `observer` of rooms.
@@ -127,18 +127,21 @@ async fn serve_with(
     listeners: Vec<TcpListener>,
     config: Config,
     shutdown: impl Future<Output = ()>,
-    board: Arc<Board>,
+    feeds: Arc<Feeds>,
     observer: Arc<dyn log::Observer>,
 ) -> Result<(), StartError> {
     let connections_max = connections_max(config.connections);
     let config = Arc::new(config);
     let data_dir = config.data_dir.clone();
-    let accepts_loss = config.accept_loss;
+    let options = log::sqlite::Options {
+        accepts_loss: config.accept_loss,
+        grace: Duration::from_millis(config.leave_grace_ms),
+    };
     let base = config.base_path.for_cookies().to_owned();
     let mut shutdown = std::pin::pin!(shutdown);
     let mut is_told = false;
     let mut opening = tokio::task::spawn_blocking(move || {
-        let log = Sqlite::open(&data_dir, accepts_loss, observer)
+        let log = Sqlite::open(&data_dir, options, observer)
             .map_err(|error| StartError(error.to_string()))?;
         let guests = Guests::open(&data_dir, &base)
             .map_err(|error| StartError(format!("cannot use the cookie key: {error}")))?;
@@ -161,10 +164,10 @@ async fn serve_with(
     let hub = Arc::new(Hub::new(settings(&config, log.epoch()), guests.clone()));
     let mut tasks = JoinSet::new();
     tasks.spawn(awake::watch());
-    tasks.spawn(announce(Arc::clone(&board)));
+    tasks.spawn(tick(Arc::clone(&feeds)));
     let chat = Arc::new(Chat {
         log: Arc::clone(&log) as Arc<dyn log::Log>,
-        board,
+        feeds,
         plain: config.plain_destinations.then(|| {
             // 0 is no limit.
             let subscribers_max = NonZeroUsize::new(config.subscribers_per_destination);
@@ -280,12 +283,12 @@ fn settings(config: &Config, epoch: Uuid) -> Settings {
     }
 }
 
-async fn announce(board: Arc<Board>) {
-    let mut ticks = tokio::time::interval(chat::board::ANNOUNCE_TICK);
+async fn tick(feeds: Arc<Feeds>) {
+    let mut ticks = tokio::time::interval(chat::FEED_TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        board.announce_due(Instant::now());
+        feeds.tick(Instant::now());
     }
 }
 
@@ -298,6 +301,7 @@ async fn tidy(state: AppState) {
     loop {
         ticks.tick().await;
         state.chat.log.tidy(Instant::now());
+        state.chat.feeds.participants.tidy();
         state.tidy();
         metrics::tidy();
     }

@@ -11,25 +11,29 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
 use crate::accept::watch;
-use crate::log::{Observer, Room};
+use crate::log::{Observer, Presence, Room};
 
 /// How long anything may take that is expected to happen.
 const SOON: Duration = Duration::from_secs(20);
 
 /// Tells the board, until it panics on the thread that orders.
 struct Fragile {
-    board: Arc<Board>,
+    feeds: Arc<Feeds>,
     panics: AtomicBool,
 }
 
 impl Observer for Fragile {
     fn made(&self, room: &Arc<Room>) {
         assert!(!self.panics.load(Ordering::SeqCst), "injected");
-        self.board.made(room);
+        self.feeds.made(room);
     }
 
     fn changed(&self, room: &Arc<Room>) {
-        self.board.changed(room);
+        self.feeds.changed(room);
+    }
+
+    fn presence(&self, room: &Arc<Room>, presence: Presence) {
+        self.feeds.presence(room, presence);
     }
 }
 
@@ -51,14 +55,14 @@ async fn a_server_whose_log_dies_says_so_drains_and_ends_with_an_error() {
     let config = Config::parse_from(["sarangbang", "--data-dir", data.path().to_str().unwrap()]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let board = Arc::new(Board::default());
+    let feeds = Arc::new(Feeds::default());
     let observer = Arc::new(Fragile {
-        board: Arc::clone(&board),
+        feeds: Arc::clone(&feeds),
         panics: AtomicBool::new(false),
     });
     let watched = Arc::clone(&observer);
     let never = std::future::pending::<()>();
-    let server = tokio::spawn(serve_with(vec![listener], config, never, board, watched));
+    let server = tokio::spawn(serve_with(vec![listener], config, never, feeds, watched));
 
     let url = format!("ws://{address}/ws/chat");
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();

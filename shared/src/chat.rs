@@ -148,6 +148,14 @@ impl NewBody {
 }
 
 impl Draft {
+    /// Reads who says that they are typing, and where.
+    ///
+    /// # Errors
+    /// [`InvalidDraft`] names the first field that is wrong and how to mend it.
+    pub fn typing(self) -> Result<(RoomId, Sender), InvalidDraft> {
+        Ok((self.room(None)?, self.sender()?))
+    }
+
     /// Checks every field. `room` is the room that the destination names, where it names one.
     ///
     /// # Errors
@@ -160,22 +168,8 @@ impl Draft {
             Some(_) => return Err(InvalidDraft::Type),
             None => return Err(InvalidDraft::Missing("type")),
         };
-        let room_id = match (self.room_id, room) {
-            (Some(named), given) => {
-                let named = RoomId::parse(&named).ok_or(InvalidDraft::NoSuchRoom)?;
-                if given.is_some_and(|given| given != named) {
-                    return Err(InvalidDraft::RoomDiffers);
-                }
-                named
-            }
-            (None, Some(given)) => given,
-            (None, None) => return Err(InvalidDraft::Missing("roomId")),
-        };
-        let sender = self.sender.ok_or(InvalidDraft::Missing("sender"))?;
-        let sender = Sender::parse(&sender).map_err(|reason| InvalidDraft::Value {
-            field: "sender",
-            reason,
-        })?;
+        let room_id = self.room(room)?;
+        let sender = self.sender()?;
         let body = match kind {
             MessageType::Enter => NewBody::Enter,
             MessageType::Leave => NewBody::Leave,
@@ -196,6 +190,29 @@ impl Draft {
             sender,
             body,
             id,
+        })
+    }
+
+    fn room(&self, given: Option<RoomId>) -> Result<RoomId, InvalidDraft> {
+        match (&self.room_id, given) {
+            (Some(named), given) => {
+                let named = RoomId::parse(named).ok_or(InvalidDraft::NoSuchRoom)?;
+                if given.is_some_and(|given| given != named) {
+                    return Err(InvalidDraft::RoomDiffers);
+                }
+                Ok(named)
+            }
+            (None, Some(given)) => Ok(given),
+            (None, None) => Err(InvalidDraft::Missing("roomId")),
+        }
+    }
+
+    fn sender(&self) -> Result<Sender, InvalidDraft> {
+        let sender = self.sender.as_deref();
+        let sender = sender.ok_or(InvalidDraft::Missing("sender"))?;
+        Sender::parse(sender).map_err(|reason| InvalidDraft::Value {
+            field: "sender",
+            reason,
         })
     }
 }

@@ -1,26 +1,73 @@
 //! The chat: what a message must pass before the log orders it, and what is told about rooms.
 //!
-//! Who is in a room with which name is decided where messages are ordered: see `log::names`.
-//! Presence beyond a session's end, typing and participants are not here yet.
+//! Who is in a room with which name is decided where messages are ordered: see `log::admit`.
 
-pub(crate) mod board;
+mod board;
+pub(crate) mod feed;
+mod participants;
 pub(crate) mod plain;
 mod refusal;
+mod typing;
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use shared::chat::{Draft, InvalidDraft, MessageId, NewMessage, RoomId, RoomName};
+use shared::chat::{Draft, InvalidDraft, MessageId, NewMessage, RoomId, RoomName, Sender};
 use shared::destination::{Destination, InvalidDestination};
 use shared::json;
 use shared::stomp::server::Sent;
 use tokio::sync::{Semaphore, oneshot};
 
-pub(crate) use self::board::Board;
+use self::board::Board;
+use self::participants::Participants;
 use self::plain::{Bounds, Letter, Plain};
 pub(crate) use self::refusal::{Refusal, SWITCHED_OFF};
-use crate::log::{Answer, Done, Full, Log, Origin, Outcome, Record, Room, Signal, StoreError};
+use self::typing::Typing;
+use crate::log::{
+    Answer, Done, Full, Log, Observer, Origin, Outcome, Presence, Record, Room, Signal, StoreError,
+};
+
+/// How often [`Feeds::tick`] is to be called.
+pub(crate) const FEED_TICK: Duration = Duration::from_millis(100);
+
+/// The states that subscriptions follow. The log tells of what changes.
+#[derive(Default)]
+pub(crate) struct Feeds {
+    /// Rooms and their figures, for `/topic/chat/rooms`.
+    pub(crate) board: Arc<Board>,
+    /// Who is in each room.
+    pub(crate) participants: Participants,
+    /// Who is typing in each room.
+    pub(crate) typing: Typing,
+}
+
+impl Feeds {
+    /// Sends what has changed, as far as it is due.
+    pub(crate) fn tick(&self, now: Instant) {
+        self.board.tick(now);
+        self.participants.tick(now);
+        self.typing.tick(now);
+    }
+}
+
+impl Observer for Feeds {
+    fn made(&self, room: &Arc<Room>) {
+        self.board.note(room);
+    }
+
+    fn changed(&self, room: &Arc<Room>) {
+        self.board.note(room);
+    }
+
+    fn presence(&self, room: &Arc<Room>, presence: Presence) {
+        if let Presence::Left { sender } = &presence {
+            self.typing.end(room.id, sender);
+        }
+        self.participants.note(room.id, presence);
+    }
+}
 
 /// The most messages in one array sent to `/app/topic/chat/room/{roomId}`.
 const ARRAY_MESSAGES_MAX: usize = 1_000;
@@ -29,8 +76,8 @@ const ARRAY_MESSAGES_MAX: usize = 1_000;
 pub(crate) struct Chat {
     /// The room log.
     pub(crate) log: Arc<dyn Log>,
-    /// Rooms and their figures, for `/topic/chat/rooms`.
-    pub(crate) board: Arc<Board>,
+    /// What subscriptions to a state follow.
+    pub(crate) feeds: Arc<Feeds>,
     /// The plain destinations; `None` where they are switched off.
     pub(crate) plain: Option<Plain>,
     /// How much may wait of what is not stored.
@@ -51,6 +98,7 @@ pub(crate) struct About {
     sends: Vec<AboutSend>,
     is_transaction: bool,
     letters: Vec<(String, Letter)>,
+    typing: Vec<(RoomId, Sender)>,
 }
 
 /// One SEND among those that go together.
@@ -78,6 +126,7 @@ impl Checked {
             sends: Vec::new(),
             is_transaction: false,
             letters: Vec::new(),
+            typing: Vec::new(),
         };
         std::mem::replace(&mut self.about, nothing)
     }
@@ -100,11 +149,12 @@ impl Chat {
             sends: Vec::with_capacity(sends.len()),
             is_transaction,
             letters: Vec::new(),
+            typing: Vec::new(),
         };
         for (index, sent) in sends.iter().enumerate() {
             let before = messages.len();
             let is_array = self
-                .check_one(sent, &mut messages, &mut about.letters)
+                .check_one(origin, sent, &mut messages, &mut about)
                 .map_err(|refusal| refusal.on(&sent.destination).within(is_transaction, index))?;
             about.sends.push(AboutSend {
                 destination: sent.destination.clone(),
@@ -121,9 +171,10 @@ impl Chat {
     /// Checks one SEND; whether it is an array.
     fn check_one(
         &self,
+        origin: Origin,
         sent: &Sent,
         messages: &mut Vec<NewMessage>,
-        letters: &mut Vec<(String, Letter)>,
+        about: &mut About,
     ) -> Result<bool, Refusal> {
         let body = &sent.body;
         match Destination::parse(&sent.destination) {
@@ -138,8 +189,9 @@ impl Chat {
                     return Err(Refusal::switched_off());
                 }
                 let letter = Letter::new(&self.bounds, &destination, &sent.headers, body);
-                letters.push((destination, letter));
+                about.letters.push((destination, letter));
             }
+            Ok(Destination::SendTyping) => about.typing.push(self.typing(origin, body)?),
             Err(InvalidDestination::NoSuchRoom) => return Err(Refusal::no_such_room()),
             Err(error @ InvalidDestination::Pattern) => {
                 return Err(Refusal::no_such_destination(&error.to_string()));
@@ -166,6 +218,9 @@ impl Chat {
             done.tell(Outcome::Appended);
             return Ok(());
         }
+        for message in &record.messages {
+            self.feeds.typing.end(message.room_id, &message.sender);
+        }
         match self.log.append(record, done, wake) {
             Ok(()) => Ok(()),
             Err(Full(record, done)) => Err(Box::new((Checked { record, about }, done))),
@@ -183,7 +238,12 @@ impl Chat {
         outcome: Outcome,
     ) -> Result<Vec<(String, Letter)>, Refusal> {
         match outcome {
-            Outcome::Appended => Ok(about.letters),
+            Outcome::Appended => {
+                for (room, sender) in about.typing {
+                    self.feeds.typing.note(room, sender, Instant::now());
+                }
+                Ok(about.letters)
+            }
             Outcome::Refused { index, id, reason } => {
                 Err(about.locate(Refusal::from(reason), index, id))
             }
@@ -229,6 +289,23 @@ impl Chat {
     fn one(&self, room: Option<RoomId>, body: &[u8]) -> Result<NewMessage, Refusal> {
         let draft: Draft = json::read(body).map_err(|error| Refusal::not_the_json(&error))?;
         self.message(draft, room)
+    }
+
+    /// Who is typing where: somebody who is there.
+    fn typing(&self, origin: Origin, body: &[u8]) -> Result<(RoomId, Sender), Refusal> {
+        let draft: Draft = json::read(body).map_err(|error| Refusal::not_the_json(&error))?;
+        let (room, sender) = draft.typing().map_err(|error| match error {
+            InvalidDraft::NoSuchRoom => Refusal::no_such_room(),
+            error => Refusal::out_of_bounds(&error),
+        })?;
+        if self.log.room(room).is_none() {
+            return Err(Refusal::no_such_room());
+        }
+        let participants = &self.feeds.participants;
+        if !participants.has(room, &sender, origin.guest) {
+            return Err(Refusal::not_present());
+        }
+        Ok((room, sender))
     }
 
     fn many(&self, room: RoomId, body: &[u8]) -> Result<Vec<NewMessage>, Refusal> {

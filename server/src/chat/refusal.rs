@@ -65,6 +65,12 @@ impl Refusal {
         Self::new(404, "No such destination", detail)
     }
 
+    pub(super) fn not_present() -> Self {
+        let detail = "only who is in the room under this name is typing there; send ENTER first, and \
+                      wait for its RECEIPT";
+        Self::new(409, "Not present", detail)
+    }
+
     pub(super) fn switched_off() -> Self {
         Self::no_such_destination(SWITCHED_OFF)
     }

@@ -1,5 +1,5 @@
-//! The subscriptions of one connection: a cursor on a room's log or on the board of rooms, or a post for
-//! what is no log.
+//! The subscriptions of one connection: a cursor on a room's log or on a state, or a post for what is
+//! neither.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,10 @@ use time::OffsetDateTime;
 
 use super::posts::{Post, Posts};
 use super::{Mailbox, Reply, Transport};
+use crate::chat::feed::Feed;
 use crate::chat::plain::{Reader, Spread};
 use crate::chat::{Chat, Refusal};
-use crate::log::{Answer, Batch, Read, Room, StoreError};
+use crate::log::{Answer, Batch, Read, Room, Signal, StoreError};
 use crate::metrics::meters;
 
 /// How many bytes one cursor takes before the next has its turn.
@@ -56,9 +57,31 @@ struct Cursor {
     page: Option<Arc<Batch>>,
 }
 
-struct BoardCursor {
+/// A subscription to a state. It follows that until it is dropped.
+struct FeedCursor {
     subscription: SubscriptionKey,
+    feed: Arc<dyn Feed>,
+    /// What it has seen of it.
     version: u64,
+    signal: Arc<Signal>,
+}
+
+impl FeedCursor {
+    fn new(subscription: SubscriptionKey, feed: Arc<dyn Feed>, signal: &Arc<Signal>) -> Self {
+        feed.followers().add(signal);
+        FeedCursor {
+            subscription,
+            version: feed.start(),
+            feed,
+            signal: Arc::clone(signal),
+        }
+    }
+}
+
+impl Drop for FeedCursor {
+    fn drop(&mut self) {
+        self.feed.followers().remove(&self.signal);
+    }
 }
 
 /// The most reads of the store that one connection waits for, or whose pages it has not delivered; those
@@ -73,7 +96,7 @@ pub(super) struct Subscriptions {
     chat: Arc<Chat>,
     mailbox: Arc<Mailbox>,
     rooms: Vec<Cursor>,
-    board: Vec<BoardCursor>,
+    feeds: Vec<FeedCursor>,
     posts: Posts,
     /// Whose turn it is.
     turn: usize,
@@ -123,7 +146,7 @@ impl Subscriptions {
             chat,
             mailbox,
             rooms: Vec::new(),
-            board: Vec::new(),
+            feeds: Vec::new(),
             turn: 0,
             reads: 0,
         }
@@ -163,13 +186,23 @@ impl Subscriptions {
                 Ok(())
             }
             Ok(Destination::Rooms) => {
+                let feed = Arc::clone(&self.chat.feeds.board);
                 session.identify(subscription, MessageIds::Own(own(session)));
-                let version = self.chat.board.version();
-                self.chat.board.follow(&self.mailbox.signal);
-                self.board.push(BoardCursor {
-                    subscription,
-                    version,
-                });
+                self.add_feed(subscription, feed);
+                Ok(())
+            }
+            Ok(Destination::Participants(id)) => {
+                let room = self.chat.log.room(id).ok_or_else(no_such_room)?;
+                let feed = self.chat.feeds.participants.feed(room.id);
+                session.identify(subscription, MessageIds::Own(own(session)));
+                self.add_feed(subscription, feed);
+                Ok(())
+            }
+            Ok(Destination::Typing(id)) => {
+                let room = self.chat.log.room(id).ok_or_else(no_such_room)?;
+                let feed = self.chat.feeds.typing.feed(room.id);
+                session.identify(subscription, MessageIds::Own(own(session)));
+                self.add_feed(subscription, feed);
                 Ok(())
             }
             Ok(Destination::Errors) => {
@@ -219,6 +252,11 @@ impl Subscriptions {
                  known by its x-stream-offset, and read the room anew"
             ),
         })
+    }
+
+    fn add_feed(&mut self, subscription: SubscriptionKey, feed: Arc<dyn Feed>) {
+        let signal = &self.mailbox.signal;
+        self.feeds.push(FeedCursor::new(subscription, feed, signal));
     }
 
     fn add_room(&mut self, subscription: SubscriptionKey, room: Arc<Room>, offset: Offset) {
@@ -279,13 +317,8 @@ impl Subscriptions {
             }
             keep
         });
-        self.board.retain(|cursor| {
-            let keep = cursor.subscription != subscription;
-            if !keep {
-                self.chat.board.unfollow(signal);
-            }
-            keep
-        });
+        self.feeds
+            .retain(|cursor| cursor.subscription != subscription);
         if has_page {
             self.end_read();
         }
@@ -313,9 +346,7 @@ impl Subscriptions {
             cursor.room.unfollow(&self.mailbox.signal);
             self.reads -= usize::from(cursor.page.is_some());
         }
-        for _ in self.board.drain(..) {
-            self.chat.board.unfollow(&self.mailbox.signal);
-        }
+        self.feeds.clear();
         self.posts.clear();
     }
 
@@ -369,9 +400,11 @@ impl Subscriptions {
         let is_open = |subscription| session.window(subscription) > 0;
         self.rooms.iter().any(|cursor| {
             !cursor.waiting && cursor.next < cursor.room.end() && is_open(cursor.subscription)
-        }) || self.board.iter().any(|cursor| {
-            cursor.version < self.chat.board.version() && is_open(cursor.subscription)
-        }) || self.posts.has_more(session)
+        }) || self
+            .feeds
+            .iter()
+            .any(|cursor| cursor.version < cursor.feed.version() && is_open(cursor.subscription))
+            || self.posts.has_more(session)
     }
 
     /// Delivers what follows the cursors, each in its turn, until `bytes_max` wait for the socket.
@@ -382,7 +415,7 @@ impl Subscriptions {
         now: Duration,
         bytes_max: usize,
     ) {
-        self.fill_board(session, transport, now, bytes_max);
+        self.fill_feeds(session, transport, now, bytes_max);
         self.posts.fill(session, transport, now, bytes_max);
         let mut idle = 0;
         let mut delivered = 0;
@@ -461,19 +494,20 @@ impl Subscriptions {
         }
     }
 
-    fn fill_board(
+    fn fill_feeds(
         &mut self,
         session: &mut Session,
         transport: &mut (impl Transport + 'static),
         now: Duration,
         bytes_max: usize,
     ) {
-        for cursor in &mut self.board {
+        for cursor in &mut self.feeds {
             while transport.pending() < bytes_max
                 && session.window(cursor.subscription) > 0
-                && let Some((version, encoded)) = self.chat.board.after(cursor.version)
+                && let Some((version, encoded)) = cursor.feed.after(cursor.version)
             {
                 cursor.version = version;
+                let Some(encoded) = encoded else { continue };
                 let position = session.position_next(cursor.subscription).unwrap_or(0);
                 if let Some(frame) = session.deliver(cursor.subscription, position, &encoded, now) {
                     transport.push(&frame);

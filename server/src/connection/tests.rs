@@ -11,10 +11,10 @@ use time::OffsetDateTime;
 
 use super::posts::Posts;
 use super::*;
-use crate::chat::Board;
+use crate::chat::Feeds;
 use crate::chat::plain::{Bounds, Plain, Spread};
 use crate::guest::Guests;
-use crate::log::sqlite::Sqlite;
+use crate::log::sqlite::{Options, Sqlite};
 use crate::log::{Done, Observer as _, Room};
 use crate::metrics::TransportKind;
 
@@ -117,11 +117,12 @@ struct Bench {
 impl Bench {
     async fn new(rate: u32) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let board = Arc::new(Board::default());
-        let log = Sqlite::open(data.path(), false, Arc::clone(&board) as Arc<_>).unwrap();
+        let feeds = Arc::new(Feeds::default());
+        let options = Options::default();
+        let log = Sqlite::open(data.path(), options, Arc::clone(&feeds) as Arc<_>).unwrap();
         let chat = Arc::new(Chat {
             log: Arc::new(log),
-            board,
+            feeds,
             plain: Some(Plain::new(usize::MAX)),
             bounds: Arc::new(Bounds::new(64 << 20, 512 << 10)),
             ends: tokio::sync::Semaphore::new(1),
@@ -221,12 +222,14 @@ async fn a_wake_during_a_poll_costs_one_more_round_and_no_poll() {
 }
 
 #[tokio::test]
-async fn a_backlog_of_the_board_is_delivered_without_another_wake() {
+async fn a_backlog_of_a_feed_is_delivered_without_another_wake() {
     const ROOMS: u128 = 2_000;
     let mut bench = Bench::new(0).await;
+    let feeds = Arc::clone(&bench.connection.chat.feeds);
+    // The room of all tests.
+    feeds.tick(Instant::now());
     bench.send("SUBSCRIBE\nid:0\ndestination:/topic/chat/rooms\n\n\0");
     assert!(bench.poll().is_pending());
-    let board = Arc::clone(&bench.connection.chat.board);
     for number in 1..=ROOMS {
         let name = RoomName::parse("방").unwrap();
         let id = RoomId(Uuid::from_u128(number));
@@ -238,8 +241,10 @@ async fn a_backlog_of_the_board_is_delivered_without_another_wake() {
             Default::default(),
             Arc::default(),
         );
-        board.made(&Arc::new(room));
+        feeds.made(&Arc::new(room));
     }
+    assert!(!bench.takes_wake(), "who commits wakes nobody");
+    feeds.tick(Instant::now());
     assert!(bench.takes_wake());
     bench
         .poll_until(|bench, _| bench.frames("MESSAGE") == ROOMS as usize)
@@ -548,14 +553,14 @@ async fn a_panic_or_an_abort_frees_the_names_and_the_hub() {
         let (chat, hub) = (&bench.connection.chat, &bench.connection.hub);
         // The name of the session that the hub numbers next.
         let guest = |number: u128| Some(Uuid::from_u128(number));
-        let enter = |session, guest| {
+        let talk = |session, guest| {
             let (sender, told) = tokio::sync::oneshot::channel();
             let record = crate::log::Record {
                 origin: Origin { session, guest },
                 messages: vec![shared::chat::NewMessage {
                     room_id: bench.room.id,
                     sender: shared::chat::Sender::parse("a").unwrap(),
-                    body: shared::chat::NewBody::Enter,
+                    body: shared::chat::NewBody::Talk(shared::chat::Text::parse("x").unwrap()),
                     id: None,
                 }],
             };
@@ -563,8 +568,8 @@ async fn a_panic_or_an_abort_frees_the_names_and_the_hub() {
             assert!(chat.log.append(record, done, &Arc::default()).is_ok());
             told
         };
-        assert_eq!(enter(1, guest(1)).await.unwrap(), Outcome::Appended);
-        let refused = enter(2, guest(2)).await.unwrap();
+        assert_eq!(talk(1, guest(1)).await.unwrap(), Outcome::Appended);
+        let refused = talk(2, guest(2)).await.unwrap();
         assert!(matches!(refused, Outcome::Refused { .. }), "{refused:?}");
         let running = run(
             Fault { panics },
@@ -577,7 +582,7 @@ async fn a_panic_or_an_abort_frees_the_names_and_the_hub() {
         running.abort();
         let ended = running.await.unwrap_err();
         assert_eq!(ended.is_panic(), panics);
-        assert_eq!(enter(2, guest(2)).await.unwrap(), Outcome::Appended);
+        assert_eq!(talk(2, guest(2)).await.unwrap(), Outcome::Appended);
         let drained = tokio::time::timeout(Duration::from_secs(20), hub.drain());
         assert!(drained.await.is_ok(), "the hub waits for who has gone");
     }

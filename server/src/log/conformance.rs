@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use shared::chat::{ChatMessage, MessageId, NewBody, NewMessage, RoomName, Sender, Text};
+use shared::chat::{
+    ChatMessage, MessageId, MessageType, NewBody, NewMessage, RoomName, Sender, Text,
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::answer::{Answer, Failing};
 use super::{
-    Done, Full, Log, Observer, Origin, Outcome, Range, Read, Reason, Record, Room, SessionNumber,
-    Signal, StoreError,
+    Done, Full, Log, Observer, Origin, Outcome, Presence, Range, Read, Reason, Record, Room,
+    SessionNumber, Signal, StoreError,
 };
 
 /// Opens the log that is kept in a directory; the one before it has been stopped.
@@ -22,17 +24,24 @@ pub(super) type Open = fn(&Path) -> Box<dyn Log>;
 /// How long anything may take that is expected to happen.
 const SOON: Duration = Duration::from_secs(20);
 
+/// How long somebody is present who is away: [`Open`] sees to it.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+/// Less than any time that is measured.
+const SHORTLY: Duration = Duration::from_millis(50);
+
 /// Watches nothing.
 pub(super) struct Nobody;
 
 impl Observer for Nobody {
     fn made(&self, _: &Arc<Room>) {}
     fn changed(&self, _: &Arc<Room>) {}
+    fn presence(&self, _: &Arc<Room>, _: Presence) {}
 }
 
 /// Runs all of the suite, each case in a directory of its own.
 pub(super) fn run(open: Open) {
-    let cases: [(&str, fn(Open, &Path)); 11] = [
+    let cases: [(&str, fn(Open, &Path)); 14] = [
         ("one order for everybody", one_order_for_everybody),
         (
             "a record is whole or not at all",
@@ -49,6 +58,12 @@ pub(super) fn run(open: Open) {
         (
             "a session's end frees its names",
             a_sessions_end_frees_its_names,
+        ),
+        ("who stays away has left", who_stays_away_has_left),
+        ("who is back has not left", who_is_back_has_not_left),
+        (
+            "who was present is so after a restart",
+            who_was_present_is_so_after_a_restart,
         ),
         ("history is bounded", history_is_bounded),
         (
@@ -102,6 +117,13 @@ pub(super) fn talk(room: &Room, sender: &str, text: &str) -> NewMessage {
 fn with_id(mut message: NewMessage, id: u128) -> NewMessage {
     message.id = Some(MessageId(Uuid::from_u128(id)));
     message
+}
+
+fn leave(room: &Room, sender: &str) -> NewMessage {
+    NewMessage {
+        body: NewBody::Leave,
+        ..talk(room, sender, "-")
+    }
 }
 
 fn enter(room: &Room, sender: &str) -> NewMessage {
@@ -273,8 +295,11 @@ fn a_repeat_is_acknowledged(open: Open, directory: &Path) {
     let room = make_room(&*log, "r").unwrap();
     let said = || with_id(talk(&room, "a", "x"), 1);
     let entered = || with_id(enter(&room, "a"), 2);
-    append(&*log, browser(1, 1), vec![entered(), said()]);
-    log.release(1);
+    append(
+        &*log,
+        browser(1, 1),
+        vec![entered(), said(), leave(&room, "a")],
+    );
     append(&*log, browser(2, 2), vec![enter(&room, "a")]);
     assert_eq!(
         append(&*log, browser(3, 1), vec![said()]),
@@ -297,7 +322,7 @@ fn a_repeat_is_acknowledged(open: Open, directory: &Path) {
 fn a_sessions_end_frees_its_names(open: Open, directory: &Path) {
     let log = open(directory);
     let room = make_room(&*log, "r").unwrap();
-    append(&*log, browser(1, 1), vec![enter(&room, "a")]);
+    append(&*log, browser(1, 1), vec![talk(&room, "a", "x")]);
     let taken = append(&*log, browser(2, 2), vec![talk(&room, "a", "x")]);
     assert!(matches!(
         taken,
@@ -307,7 +332,7 @@ fn a_sessions_end_frees_its_names(open: Open, directory: &Path) {
             ..
         }
     ));
-    assert_eq!(room.figures().participant_count, 1);
+    assert_eq!(room.figures().participant_count, 0, "it has not entered");
     log.release(1);
     assert_eq!(
         append(&*log, browser(2, 2), vec![talk(&room, "a", "x")]),
@@ -315,6 +340,96 @@ fn a_sessions_end_frees_its_names(open: Open, directory: &Path) {
     );
     assert_eq!(room.figures().participant_count, 0);
     log.stop();
+}
+
+fn who_stays_away_has_left(open: Open, directory: &Path) {
+    let log = open(directory);
+    let room = make_room(&*log, "r").unwrap();
+    append(&*log, browser(1, 1), vec![enter(&room, "a")]);
+    log.release(1);
+    let taken = append(&*log, browser(2, 2), vec![talk(&room, "a", "x")]);
+    assert!(matches!(taken, Outcome::Refused { .. }), "{taken:?}");
+    assert_eq!(room.figures().participant_count, 1);
+    let begin = Instant::now();
+    wait_for_leave(&*log, &room, "a");
+    assert!(begin.elapsed() + SHORTLY >= GRACE);
+    assert_eq!(room.figures().participant_count, 0);
+    let free = append(&*log, browser(2, 2), vec![talk(&room, "a", "x")]);
+    assert_eq!(free, Outcome::Appended);
+    log.stop();
+}
+
+fn who_is_back_has_not_left(open: Open, directory: &Path) {
+    let log = open(directory);
+    let room = make_room(&*log, "r").unwrap();
+    for name in ["a", "b"] {
+        let guest = u128::from(name == "b");
+        append(&*log, browser(1, guest), vec![enter(&room, name)]);
+        log.release(1);
+    }
+    assert_eq!(
+        append(&*log, browser(3, 0), vec![enter(&room, "a")]),
+        Outcome::Appended
+    );
+    wait_for_leave(&*log, &room, "b");
+    std::thread::sleep(GRACE);
+    let kinds: Vec<_> = everything(&*log, &room)
+        .iter()
+        .map(|message| (message.kind, message.sender.to_string()))
+        .collect();
+    let expected = [
+        (MessageType::Enter, "a".to_owned()),
+        (MessageType::Enter, "b".to_owned()),
+        (MessageType::Leave, "b".to_owned()),
+    ];
+    assert_eq!(kinds, expected, "once each, and nothing for who is back");
+    assert_eq!(room.figures().participant_count, 1);
+    log.stop();
+}
+
+fn who_was_present_is_so_after_a_restart(open: Open, directory: &Path) {
+    let log = open(directory);
+    let room = make_room(&*log, "r").unwrap();
+    for (session, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        let guest = browser(session, session.into());
+        append(&*log, guest, vec![enter(&room, name)]);
+    }
+    append(&*log, browser(3, 3), vec![leave(&room, "c")]);
+    // Their sessions do not end, as when the process dies.
+    log.stop();
+    drop(log);
+    let log = open(directory);
+    let room = log.room(room.id).unwrap();
+    assert_eq!(room.figures().participant_count, 2);
+    let other = append(&*log, browser(9, 9), vec![enter(&room, "b")]);
+    assert!(matches!(other, Outcome::Refused { .. }), "{other:?}");
+    assert_eq!(
+        append(&*log, browser(4, 1), vec![enter(&room, "a")]),
+        Outcome::Appended
+    );
+    wait_for_leave(&*log, &room, "b");
+    let messages = everything(&*log, &room);
+    assert_eq!(messages.len(), 5, "{messages:?}");
+    assert_eq!(room.figures().participant_count, 1);
+    log.stop();
+    drop(log);
+    let log = open(directory);
+    assert_eq!(log.room(room.id).unwrap().figures().participant_count, 1);
+    log.stop();
+}
+
+/// Waits until somebody has left by themselves.
+fn wait_for_leave(log: &dyn Log, room: &Arc<Room>, sender: &str) {
+    let begin = Instant::now();
+    let has_left = || {
+        everything(log, room)
+            .iter()
+            .any(|message| message.kind == MessageType::Leave && message.sender.as_str() == sender)
+    };
+    while !has_left() {
+        assert!(begin.elapsed() < SOON, "{sender} is still there");
+        std::thread::sleep(SHORTLY);
+    }
 }
 
 fn history_is_bounded(open: Open, directory: &Path) {

@@ -4,9 +4,10 @@
 //! out of here in the log's committed order, the sender's own messages too. The log knows nothing
 //! of STOMP sessions, WebSocket or HTTP.
 //!
-//! `sqlite` keeps the log on disk; `order` decides and commits; `tail` holds each room's newest
-//! entries, encoded once, and wakes who follows it.
+//! `order` takes what sessions send in one order, lets `admit` decide on it, and commits it; `sqlite`
+//! keeps it on disk; `tail` holds each room's newest entries, encoded once, and wakes who follows it.
 
+mod admit;
 mod answer;
 pub(crate) mod batch;
 pub(crate) mod budget;
@@ -15,7 +16,7 @@ mod clock;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod followers;
-mod names;
+mod grace;
 mod order;
 mod pages;
 pub(crate) mod sqlite;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use shared::chat::{ChatMessage, ChatRoom, MessageId, NewMessage, RoomId, RoomName};
+use shared::chat::{ChatMessage, ChatRoom, MessageId, NewMessage, RoomId, RoomName, Sender};
 use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -39,13 +40,16 @@ pub(crate) use self::tail::{Read, Room, Signal};
 /// The number of a session, unique while the process lives.
 pub(crate) type SessionNumber = u64;
 
+/// Whose a name is: a guest's, or all programs' together.
+pub(crate) type Owner = Option<Uuid>;
+
 /// Whose session sends: decides which names are free to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin {
     /// The session.
     pub(crate) session: SessionNumber,
     /// The browser's guest; `None` for a program, which brings no cookie.
-    pub(crate) guest: Option<Uuid>,
+    pub(crate) guest: Owner,
 }
 
 /// What is appended together or not at all: 1..n messages of one session.
@@ -154,12 +158,31 @@ pub(crate) struct Range {
     pub(crate) limit: u32,
 }
 
+/// What has changed about who is in a room.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Presence {
+    /// Somebody is present from now on.
+    Entered {
+        /// Their name.
+        sender: Sender,
+        /// Whose it is.
+        owner: Owner,
+    },
+    /// Somebody is not present any more.
+    Left {
+        /// The name that they had entered under.
+        sender: Sender,
+    },
+}
+
 /// Tells whoever shows rooms that a room was made or its figures changed. Must not block.
 pub(crate) trait Observer: Send + Sync {
     /// The room is new.
     fn made(&self, room: &Arc<Room>);
     /// Its figures have changed.
     fn changed(&self, room: &Arc<Room>);
+    /// Who is in it has changed. Called in the order of the log; at the start for all who are present.
+    fn presence(&self, room: &Arc<Room>, presence: Presence);
 }
 
 /// The seam: one ordered, durable log for all rooms.
@@ -184,7 +207,8 @@ pub(crate) trait Log: Send + Sync {
     /// Makes a room; `done` is called when it is on disk.
     fn create_room(&self, name: RoomName, done: Answer<Result<Arc<Room>, StoreError>>);
 
-    /// Frees the names of a session that has ended. What it sent before stays in order before this.
+    /// Frees the names of a session that has ended, and begins the grace of who was present by it alone.
+    /// What it sent before stays in order before this.
     fn release(&self, session: SessionNumber);
 
     /// The room, if it exists.

@@ -1,24 +1,25 @@
 //! The one ordered path: what has gathered is decided and committed in one transaction, then shown.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use shared::chat::{ChatMessage, MessageId, MessageType, NewMessage, RoomId, RoomName};
+use shared::chat::{ChatMessage, MessageId, MessageType, NewBody, NewMessage, RoomId, RoomName};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::admit::{Admission, State};
 use super::batch::BATCH_BYTES_MAX;
 use super::budget::Budget;
 use super::checkpoint::Checkpoints;
 use super::clock::Clock;
-use super::names::{Admission, Names};
+use super::grace::GraceClock;
 use super::sqlite::{Health, Keeper, Newest, REST_AFTER, Stored, Writer};
 use super::tail::{Figures, lock};
 use super::{
-    Answer, Batch, Done, Full, Observer, Outcome, Reason, Record, Room, SessionNumber, Signal,
-    StoreError,
+    Answer, Batch, Done, Full, Observer, Outcome, Owner, Presence, Reason, Record, Room,
+    SessionNumber, Signal, StoreError,
 };
 use crate::metrics::meters;
 
@@ -38,8 +39,11 @@ const QUIET_COMMANDS: usize = 64;
 /// for nothing, and under load batches are larger, which is cheaper for everybody.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 
-/// When nothing comes, the files are looked at so often.
+/// When nothing comes, the files are looked at so often, and whether somebody's grace is over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most whose grace is over that leave in one transaction.
+const LEAVES_MAX: usize = 256;
 
 /// Told of the new room once it is on disk.
 pub(super) type RoomDone = Answer<Result<Arc<Room>, StoreError>>;
@@ -152,8 +156,13 @@ impl Queue {
 
     /// Waits for commands and takes up to [`BATCH_MAX`] into `batch`; false when it has stopped
     /// and is empty. While none come, `look` is called every [`LOOK_INTERVAL`], and `rest` once,
-    /// after [`REST_AFTER`].
-    fn take(&self, batch: &mut Vec<Command>, mut look: impl FnMut(), rest: impl FnOnce()) -> bool {
+    /// after [`REST_AFTER`]. Where `look` says that there is something to do, it waits no longer.
+    fn take(
+        &self,
+        batch: &mut Vec<Command>,
+        mut look: impl FnMut() -> bool,
+        rest: impl FnOnce(),
+    ) -> bool {
         let begin = Instant::now();
         let mut rest = Some(rest);
         let mut state = lock(&self.state);
@@ -174,8 +183,11 @@ impl Queue {
                 batch.shrink_to(QUIET_COMMANDS);
             }
             drop(state);
-            look();
+            let is_due = look();
             rest.into_iter().for_each(|rest| rest());
+            if is_due {
+                return true;
+            }
             state = lock(&self.state);
         }
         let count = state.commands.len().min(BATCH_MAX);
@@ -200,6 +212,16 @@ pub(super) struct Rooms {
     pub(super) in_order: Vec<Arc<Room>>,
 }
 
+impl Rooms {
+    /// The room of a number. They are numbered from 1 in the order of their creation.
+    pub(super) fn numbered(&self, number: i64) -> Option<Arc<Room>> {
+        let found = self
+            .in_order
+            .binary_search_by_key(&number, |room| room.number);
+        found.ok().map(|index| Arc::clone(&self.in_order[index]))
+    }
+}
+
 /// The thread that orders: it alone writes.
 pub(super) struct Orderer {
     pub(super) queue: Arc<Queue>,
@@ -209,8 +231,10 @@ pub(super) struct Orderer {
     pub(super) budget: Arc<Budget>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) health: Arc<Health>,
-    pub(super) names: Names,
+    /// Who is in which room, as far as it is on disk.
+    pub(super) state: State,
     pub(super) clock: Clock,
+    pub(super) grace: GraceClock,
     pub(super) checkpoints: Checkpoints,
 }
 
@@ -219,6 +243,15 @@ struct Staged {
     room: Arc<Room>,
     figures: Figures,
     batches: Vec<Batch>,
+    presence: Vec<Presence>,
+}
+
+/// A transaction that is not committed yet, and what will be so when it is.
+struct Draft {
+    state: State,
+    newest: Newest,
+    now: OffsetDateTime,
+    staged: BTreeMap<i64, Staged>,
 }
 
 impl Orderer {
@@ -238,7 +271,12 @@ impl Orderer {
         let mut batch = Vec::new();
         loop {
             let is_copying = self.checkpoints.is_copying();
-            let look = || self.keeper.look(is_copying);
+            let look = || {
+                self.keeper.look(is_copying);
+                let now = self.grace.read(Instant::now());
+                // While the store fails, who is away gives the reason to try it again.
+                self.state.is_due(now) || (!self.grace.is_well() && self.state.is_waiting())
+            };
             if !self.queue.take(&mut batch, look, || self.writer.rest()) {
                 break;
             }
@@ -260,58 +298,72 @@ impl Orderer {
         self.writer.close();
     }
 
-    /// Answers that nothing is stored. Who has left has left.
+    /// Answers that nothing is stored. Sessions that have ended have ended.
     fn refuse(&mut self, batch: &mut Vec<Command>) {
-        let mut left = BTreeSet::new();
+        self.grace.note(false, Instant::now());
+        let now = self.grace.read(Instant::now());
         for command in batch.drain(..) {
             // The others are told when they are dropped.
             if let Command::Release(session) = command {
-                left.extend(self.names.release(session));
+                self.state.end(session, now);
             }
         }
-        self.names.keep();
-        self.count_participants(left);
     }
 
     fn commit(&mut self, batch: &mut Vec<Command>) {
         let mut appended: Vec<(Done, Option<Outcome>)> = Vec::with_capacity(batch.len());
         let mut made: Vec<(RoomDone, Option<Arc<Room>>)> = Vec::new();
-        let mut released = Vec::new();
-        let mut left: BTreeSet<i64> = BTreeSet::new();
-        let mut staged: BTreeMap<i64, Staged> = BTreeMap::new();
+        let mut ended = Vec::new();
         let mut probed = false;
         let begin = Instant::now();
-        let mut newest = self.keeper.newest();
-        let before = newest.message;
+        let lived = self.grace.read(begin);
         let health = Arc::clone(&self.health);
         let _watch = health.watch();
-        let now = self.clock.now();
+        let mut draft = Draft {
+            state: self.state.clone(),
+            newest: self.keeper.newest(),
+            now: self.clock.now(),
+            staged: BTreeMap::new(),
+        };
+        let before = draft.newest.message;
         let mut result = self.writer.begin();
         if self.clock.was_set_back() {
             attempt(&mut result, || self.writer.note_clock_set_back());
         }
+        let must_probe = !self.grace.is_well();
         for command in batch.drain(..) {
             match command {
                 Command::Append(record, done) => {
-                    let outcome = attempt(&mut result, || {
-                        self.append(record, now, &mut staged, &mut newest)
-                    });
+                    let outcome = attempt(&mut result, || self.append(record, &mut draft));
                     appended.push((done, outcome));
                 }
                 Command::CreateRoom(name, done) => {
-                    let room = attempt(&mut result, || self.insert_room(name, now));
-                    newest.room = room.as_ref().map_or(newest.room, |room| room.number);
+                    let room = attempt(&mut result, || self.insert_room(name, draft.now));
+                    draft.newest.room = room.as_ref().map_or(draft.newest.room, |room| room.number);
                     made.push((done, room));
                 }
                 Command::Release(session) => {
-                    left.extend(self.names.release(session));
-                    released.push(session);
+                    draft.state.end(session, lived);
+                    ended.push(session);
                 }
                 Command::Probe => {
                     probed = attempt(&mut result, || self.writer.touch()).is_some();
                 }
             }
         }
+        if must_probe && !probed {
+            probed = attempt(&mut result, || self.writer.touch()).is_some();
+        }
+        // While the store fails nobody could come back.
+        if self.grace.is_well() {
+            attempt(&mut result, || self.expire(lived, &mut draft));
+        }
+        let Draft {
+            state,
+            newest,
+            staged,
+            ..
+        } = draft;
         if result.is_ok() {
             let figures = staged
                 .values()
@@ -324,6 +376,9 @@ impl Orderer {
         }
         let meters = meters();
         let is_kept = result.is_ok() && self.keeper.has_kept(newest);
+        if has_written || !is_kept {
+            self.grace.note(is_kept, Instant::now());
+        }
         if is_kept {
             self.clock.noted();
             // On disk: that is the answer, whatever becomes of this thread.
@@ -337,20 +392,17 @@ impl Orderer {
                 room.iter()
                     .for_each(|room| done.decide(Ok(Arc::clone(room))));
             }
-            self.names.keep();
+            self.state = state;
             self.show(staged, &made);
             meters
                 .messages_appended
                 .increment((newest.message - before).unsigned_abs());
         } else {
             self.writer.roll_back();
-            self.names.undo();
-            for session in released {
-                left.extend(self.names.release(session));
+            for session in ended {
+                self.state.end(session, lived);
             }
-            self.names.keep();
         }
-        self.count_participants(left);
         if has_written || !is_kept {
             meters.commit_seconds.record(begin.elapsed());
             meters.commit_records.record(appended.len() as f64);
@@ -371,55 +423,45 @@ impl Orderer {
         Ok(Arc::new(Room::new(number, id, name, now, figures, budget)))
     }
 
-    fn append(
-        &mut self,
-        record: Record,
-        now: OffsetDateTime,
-        staged: &mut BTreeMap<i64, Staged>,
-        newest: &mut Newest,
-    ) -> rusqlite::Result<Outcome> {
-        match self.admit(&record)? {
+    fn append(&self, record: Record, draft: &mut Draft) -> rusqlite::Result<Outcome> {
+        // Of what is refused nothing is kept.
+        let mut state = draft.state.clone();
+        match self.admit(&record, &mut state)? {
             Err((index, reason)) => {
                 let id = record.messages[index].id;
                 Ok(Outcome::Refused { index, id, reason })
             }
             Ok(admitted) => {
-                for (message, room) in record.messages.into_iter().zip(admitted) {
-                    if let Some(room) = room {
-                        newest.message = self.insert(message, &room, now, staged)?;
-                    }
+                draft.state = state;
+                let owner = record.origin.guest;
+                for (message, (room, admission)) in record.messages.into_iter().zip(admitted) {
+                    self.store(message, &room, admission, owner, draft)?;
                 }
                 Ok(Outcome::Appended)
             }
         }
     }
 
-    /// Decides on every message of a record: to be stored in that room, or nothing to store.
-    fn admit(
-        &mut self,
-        record: &Record,
-    ) -> rusqlite::Result<Result<Vec<Option<Arc<Room>>>, (usize, Reason)>> {
+    /// Decides on every message of a record: what it does in which room.
+    fn admit(&self, record: &Record, state: &mut State) -> rusqlite::Result<Admitted> {
         let mut admitted = Vec::with_capacity(record.messages.len());
         let mut seen: Vec<(RoomId, MessageId)> = Vec::new();
-        self.names.mark();
         for (index, message) in record.messages.iter().enumerate() {
-            match self.admit_one(record, message, &mut seen)? {
-                Ok(room) => admitted.push(room),
-                Err(reason) => {
-                    self.names.undo_to_mark();
-                    return Ok(Err((index, reason)));
-                }
+            match self.admit_one(record, message, state, &mut seen)? {
+                Ok(one) => admitted.push(one),
+                Err(reason) => return Ok(Err((index, reason))),
             }
         }
         Ok(Ok(admitted))
     }
 
     fn admit_one(
-        &mut self,
+        &self,
         record: &Record,
         message: &NewMessage,
+        state: &mut State,
         seen: &mut Vec<(RoomId, MessageId)>,
-    ) -> rusqlite::Result<Result<Option<Arc<Room>>, Reason>> {
+    ) -> rusqlite::Result<Result<(Arc<Room>, Admission), Reason>> {
         let room = super::sqlite::read_lock(&self.rooms)
             .by_id
             .get(&message.room_id)
@@ -428,44 +470,91 @@ impl Orderer {
             return Ok(Err(Reason::NoSuchRoom));
         };
         let kind = message.body.kind();
-        let mut repeat = false;
+        let mut is_repeat = false;
         if let Some(id) = message.id {
             match self.writer.sender_of(room.number, id)? {
                 Some(sender) if sender != message.sender.as_str() => {
                     return Ok(Err(Reason::IdTaken));
                 }
-                Some(_) => repeat = true,
+                Some(_) => is_repeat = true,
                 None => {
-                    repeat = seen.contains(&(message.room_id, id));
+                    is_repeat = seen.contains(&(message.room_id, id));
                     seen.push((message.room_id, id));
                 }
             }
         }
-        let names = &mut self.names;
-        match names.admit(room.number, record.origin, &message.sender, kind) {
-            Ok(Admission::Store) if !repeat => Ok(Ok(Some(room))),
-            Ok(_) => Ok(Ok(None)),
-            // What is stored is stored, whoever holds the name by now; but a repeated ENTER also
-            // asks for the name.
-            Err(_) if repeat && kind != MessageType::Enter => Ok(Ok(None)),
-            Err(reason) => Ok(Err(reason)),
-        }
+        let (origin, sender) = (record.origin, &message.sender);
+        Ok(
+            match state.admit(room.number, origin, sender, kind, is_repeat) {
+                Ok(admission) => Ok((room, admission)),
+                // What is stored is stored, whoever holds the name by now; but a repeated ENTER also
+                // asks for the name.
+                Err(_) if is_repeat && kind != MessageType::Enter => Ok((room, Admission::Pass)),
+                Err(reason) => Err(reason),
+            },
+        )
     }
 
-    fn insert(
-        &mut self,
+    /// Stores a message, and what it does to who is present.
+    fn store(
+        &self,
         message: NewMessage,
         room: &Arc<Room>,
-        now: OffsetDateTime,
-        staged: &mut BTreeMap<i64, Staged>,
-    ) -> rusqlite::Result<i64> {
-        let staged = staged.entry(room.number).or_insert_with(|| {
-            let figures = room.figures();
-            Staged {
-                room: Arc::clone(room),
-                batches: Vec::new(),
-                figures,
+        admission: Admission,
+        owner: Owner,
+        draft: &mut Draft,
+    ) -> rusqlite::Result<()> {
+        let presence = match admission {
+            Admission::Pass => return Ok(()),
+            Admission::Store => None,
+            Admission::Enter => {
+                let sender = message.sender.clone();
+                self.writer
+                    .insert_participant(room.number, &sender, owner)?;
+                Some(Presence::Entered { sender, owner })
             }
+            Admission::Leave(sender) => {
+                self.writer.delete_participant(room.number, &sender)?;
+                Some(Presence::Left { sender })
+            }
+        };
+        let staged = self.insert(message, room, draft)?;
+        staged.presence.extend(presence);
+        Ok(())
+    }
+
+    /// Lets those leave whose grace is over.
+    fn expire(&self, lived: Duration, draft: &mut Draft) -> rusqlite::Result<()> {
+        for _ in 0..LEAVES_MAX {
+            let Some((number, sender)) = draft.state.expire(lived) else {
+                break;
+            };
+            let Some(room) = super::sqlite::read_lock(&self.rooms).numbered(number) else {
+                continue;
+            };
+            let message = NewMessage {
+                room_id: room.id,
+                sender: sender.clone(),
+                body: NewBody::Leave,
+                id: None,
+            };
+            self.store(message, &room, Admission::Leave(sender), None, draft)?;
+        }
+        Ok(())
+    }
+
+    fn insert<'a>(
+        &self,
+        message: NewMessage,
+        room: &Arc<Room>,
+        draft: &'a mut Draft,
+    ) -> rusqlite::Result<&'a mut Staged> {
+        let now = draft.now;
+        let staged = draft.staged.entry(room.number).or_insert_with(|| Staged {
+            room: Arc::clone(room),
+            figures: room.figures(),
+            batches: Vec::new(),
+            presence: Vec::new(),
         });
         let kind = message.body.kind();
         let stored = ChatMessage {
@@ -477,7 +566,7 @@ impl Orderer {
             seq: staged.figures.end,
             sent_at: now,
         };
-        let position = self.writer.insert_message(&Stored {
+        draft.newest.message = self.writer.insert_message(&Stored {
             room: room.number,
             message: &stored,
         })?;
@@ -493,7 +582,7 @@ impl Orderer {
         if let Some(batch) = staged.batches.last_mut() {
             batch.push(|out| super::encode(&stored, out));
         }
-        Ok(position)
+        Ok(staged)
     }
 
     /// Lets everybody see what is on disk now.
@@ -507,32 +596,22 @@ impl Orderer {
             self.observer.made(room);
         }
         for (number, staged) in staged {
-            let participant_count = self.names.present_in(number);
+            let participant_count = self.state.present_in(number);
             let figures = Figures {
                 participant_count,
                 ..staged.figures
             };
             staged.room.publish(staged.batches, figures);
+            for presence in staged.presence {
+                self.observer.presence(&staged.room, presence);
+            }
             self.observer.changed(&staged.room);
         }
     }
-
-    /// Tells how many are present in rooms that somebody left without a word.
-    fn count_participants(&self, left: BTreeSet<i64>) {
-        let rooms = super::sqlite::read_lock(&self.rooms);
-        for number in left {
-            // Rooms are numbered from 1 in the order of their creation.
-            let found = rooms
-                .in_order
-                .binary_search_by_key(&number, |room| room.number);
-            if let Ok(index) = found {
-                let room = &rooms.in_order[index];
-                room.set_participant_count(self.names.present_in(number));
-                self.observer.changed(room);
-            }
-        }
-    }
 }
+
+/// What each message of a record does in which room; or which of them is refused, and why.
+type Admitted = Result<Vec<(Arc<Room>, Admission)>, (usize, Reason)>;
 
 /// Does the next step of a transaction, unless one before it has failed.
 fn attempt<T>(
@@ -575,7 +654,7 @@ mod tests {
         let mut batch = Vec::new();
         while !lock(&queue.state).commands.is_empty() {
             batch.clear();
-            assert!(queue.take(&mut batch, || {}, || {}));
+            assert!(queue.take(&mut batch, || false, || {}));
         }
         assert!(signals.iter().all(|signal| signal.is_ready()));
         assert_eq!(lock(&queue.state).waiting.capacity(), 0);
@@ -587,7 +666,11 @@ mod tests {
                 std::thread::sleep(3 * REST_AFTER / 2);
                 queue.stop();
             });
-            assert!(!queue.take(&mut batch, || looks += 1, || rests += 1));
+            let look = || {
+                looks += 1;
+                false
+            };
+            assert!(!queue.take(&mut batch, look, || rests += 1));
         });
         assert_eq!(rests, 1);
         assert!(looks > 1, "{looks}");

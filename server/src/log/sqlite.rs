@@ -34,18 +34,19 @@ use self::files::{Files, Gone};
 pub(super) use self::keeper::Keeper;
 pub(super) use self::mark::Newest;
 pub(crate) use self::open::OpenError;
-use self::open::{Opened, lock_directory, open_checked, open_reader, rooms_of};
+use self::open::{Opened, Participant, lock_directory, open_checked, open_reader, rooms_of};
 pub(super) use self::writer::{MESSAGE_COLUMNS, Stored, Writer, millis, read_message};
+use super::admit::State;
 use super::budget::Budget;
 use super::checkpoint::Checkpoints;
 use super::clock::{Clock, ReadClock};
-use super::names::Names;
+use super::grace::GraceClock;
 use super::order::{Command, Orderer, Queue, Rooms};
 use super::pages::Readers;
 use super::tail::lock;
 use super::{
-    Answer, Batch, Done, Full, Load, Log, Observer, Range, Record, Room, SessionNumber, Signal,
-    StoreError, thread,
+    Answer, Batch, Done, Full, Load, Log, Observer, Presence, Range, Record, Room, SessionNumber,
+    Signal, StoreError, thread,
 };
 use crate::data_dir;
 
@@ -243,6 +244,24 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
+/// How a log is opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// One that is behind what was acknowledged is opened all the same.
+    pub(crate) accepts_loss: bool,
+    /// How long somebody is present whose last session has ended without LEAVE.
+    pub(crate) grace: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            accepts_loss: false,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
 /// The log in SQLite; see the contract of [`Log`].
 pub(crate) struct Sqlite {
     queue: Arc<Queue>,
@@ -259,19 +278,18 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the log in `data_dir`, which is made if it is missing. One that is behind what was
-    /// acknowledged is opened only where `accepts_loss`.
+    /// Opens the log in `data_dir`, which is made if it is missing.
     ///
     /// # Errors
     /// [`OpenError`] when the directory is in use, or what is there is not ours, newer, damaged or
     /// behind.
     pub(crate) fn open(
         data_dir: &Path,
-        accepts_loss: bool,
+        options: Options,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, OpenError> {
         let clock = Box::new(OffsetDateTime::now_utc);
-        Self::open_with(data_dir, accepts_loss, observer, clock, |_| Ok(()))
+        Self::open_with(data_dir, options, observer, clock, |_| Ok(()))
     }
 
     /// Tells whether the log cannot go on because one of its threads has ended by a panic.
@@ -282,7 +300,7 @@ impl Sqlite {
     /// As [`Sqlite::open`], by this clock; `prepare` gets the connection that writes.
     fn open_with(
         data_dir: &Path,
-        accepts_loss: bool,
+        options: Options,
         observer: Arc<dyn Observer>,
         clock: ReadClock,
         prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
@@ -297,12 +315,13 @@ impl Sqlite {
         let Opened {
             connection,
             rooms,
+            participants,
             newest_sent_at,
             newest,
             epoch,
             mark,
             identity,
-        } = open_checked(&path, accepts_loss)?;
+        } = open_checked(&path, options.accepts_loss)?;
         data_dir::close(data_dir);
         let failed = |source| OpenError::Store {
             path: path.clone(),
@@ -331,7 +350,23 @@ impl Sqlite {
         // Warns at once where the newest entry is ahead.
         clock.now();
         let budget = Arc::<Budget>::default();
-        let rooms = Arc::new(RwLock::new(rooms_of(rooms, &budget)));
+        let rooms = rooms_of(rooms, &budget);
+        let mut grace = GraceClock::new(options.grace, Instant::now());
+        let mut state = State::new(options.grace);
+        let begin = grace.read(Instant::now());
+        for Participant {
+            room,
+            sender,
+            owner,
+        } in participants
+        {
+            state.restore(room, &sender, owner, begin);
+            if let Some(room) = rooms.numbered(room) {
+                room.set_participant_count(state.present_in(room.number));
+                observer.presence(&room, Presence::Entered { sender, owner });
+            }
+        }
+        let rooms = Arc::new(RwLock::new(rooms));
         let queue = Arc::new(Queue::default());
         let checkpoints = Checkpoints::new(&path, Arc::clone(&queue), Arc::clone(&health));
         let orderer = Orderer {
@@ -342,8 +377,9 @@ impl Sqlite {
             budget: Arc::clone(&budget),
             observer,
             health: Arc::clone(&health),
-            names: Names::default(),
+            state,
             clock,
+            grace,
             checkpoints,
         };
         let no_thread = |source| OpenError::Io {
@@ -510,14 +546,18 @@ mod tests {
 
     use super::super::Outcome;
     use super::super::conformance::{
-        self, Nobody, append, everything, history, make_room, program, seq_at, talk,
+        self, GRACE, Nobody, append, everything, history, make_room, program, seq_at, talk,
     };
     use super::open::SCHEMA_VERSION;
     use super::writer::from_millis;
     use super::*;
 
     fn open(directory: &Path) -> Box<dyn Log> {
-        Box::new(Sqlite::open(directory, false, Arc::new(Nobody)).unwrap())
+        let options = Options {
+            grace: GRACE,
+            ..Options::default()
+        };
+        Box::new(Sqlite::open(directory, options, Arc::new(Nobody)).unwrap())
     }
 
     #[test]
@@ -531,7 +571,7 @@ mod tests {
         let limit = |connection: &Connection| connection.pragma_update(None, "max_page_count", 40);
         let log = Sqlite::open_with(
             directory.path(),
-            false,
+            Options::default(),
             Arc::new(Nobody),
             Box::new(OffsetDateTime::now_utc),
             limit,
@@ -587,7 +627,14 @@ mod tests {
             let shown = Arc::clone(&self.0);
             let read = move || Self::at(shown.load(Ordering::Relaxed));
             let observer = Arc::new(Nobody);
-            Sqlite::open_with(directory, false, observer, Box::new(read), |_| Ok(())).unwrap()
+            Sqlite::open_with(
+                directory,
+                Options::default(),
+                observer,
+                Box::new(read),
+                |_| Ok(()),
+            )
+            .unwrap()
         }
     }
 
@@ -672,7 +719,8 @@ mod tests {
         drop(log);
         let path = directory.path().join("sarangbang.db");
         std::fs::remove_file(directory.path().join(data_dir::MARK)).unwrap();
-        let first = "DROP TABLE epoch; DROP TABLE clock_set_back; PRAGMA user_version = 1";
+        let first = "DROP TABLE participant; DROP TABLE epoch; DROP TABLE clock_set_back;
+                     PRAGMA user_version = 1";
         Connection::open(&path)
             .unwrap()
             .execute_batch(first)

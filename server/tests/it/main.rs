@@ -28,6 +28,7 @@ mod metrics;
 mod names;
 mod operator;
 mod pause;
+mod presence;
 mod process;
 mod room_log;
 mod rooms;

@@ -134,15 +134,15 @@ mod tests {
 
     use super::super::super::conformance::{Nobody, append, everything, make_room, program, talk};
     use super::super::super::{Log as _, Outcome};
-    use super::super::Sqlite;
     use super::super::open::open_checked;
+    use super::super::{Options, Sqlite};
     use super::*;
     use crate::data_dir::DATABASE;
 
     #[test]
     fn that_a_thread_of_ours_writes_says_nothing_of_reads() {
         let directory = tempfile::tempdir().unwrap();
-        let log = Sqlite::open(directory.path(), false, Arc::new(Nobody)).unwrap();
+        let log = Sqlite::open(directory.path(), Options::default(), Arc::new(Nobody)).unwrap();
         log.stop();
         drop(log);
         let path = directory.path().join(DATABASE);
@@ -197,9 +197,13 @@ mod tests {
             }
         };
         let observer = Arc::new(Nobody);
-        let log = Sqlite::open_with(directory.path(), false, observer, Box::new(clock), |_| {
-            Ok(())
-        });
+        let log = Sqlite::open_with(
+            directory.path(),
+            Options::default(),
+            observer,
+            Box::new(clock),
+            |_| Ok(()),
+        );
         let log = log.unwrap();
         let room = make_room(&log, "r").unwrap();
         let say = || append(&log, program(1), vec![talk(&room, "a", "x")]);
@@ -214,7 +218,7 @@ mod tests {
         assert_eq!(everything(&log, &room).len(), 1);
         log.stop();
         drop(log);
-        let log = Sqlite::open(directory.path(), false, Arc::new(Nobody)).unwrap();
+        let log = Sqlite::open(directory.path(), Options::default(), Arc::new(Nobody)).unwrap();
         let room = log.room(room.id).unwrap();
         assert_eq!(everything(&log, &room).len(), 2);
         assert!(log.is_healthy());

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, DEFAULT_NAME, FileControl, OpenFlags};
-use shared::chat::{RoomId, RoomName};
+use shared::chat::{RoomId, RoomName, Sender};
 use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::super::Room;
 use super::super::budget::Budget;
 use super::super::order::Rooms;
 use super::super::tail::Figures;
+use super::super::{Owner, Room};
 use super::files::{self, Files, Identity, beside};
 use super::is_damage;
 use super::mark::{self, Mark, Marked, Newest};
@@ -38,7 +38,7 @@ const WAL_BYTES_KEPT: i64 = 16 << 20;
 ///
 /// One append-only table in commit order, with an index by room: commits touch few pages however
 /// many rooms there are. The index by id is nearly append-only too, as our own ids are UUIDv7.
-const SCHEMAS: [&str; 3] = [
+const SCHEMAS: [&str; 4] = [
     "
 CREATE TABLE room (
     number          INTEGER PRIMARY KEY,
@@ -73,6 +73,15 @@ CREATE TABLE epoch (
     id     BLOB NOT NULL                         -- 16 bytes, as a UUID
 ) STRICT;
 INSERT INTO epoch (id) VALUES (randomblob(16));
+",
+    // Before, nobody was present after a restart.
+    "
+CREATE TABLE participant (
+    room   INTEGER NOT NULL REFERENCES room (number),
+    sender TEXT NOT NULL,                        -- as in their ENTER
+    guest  BLOB CHECK (length(guest) = 16),      -- as a UUID; NULL for programs
+    PRIMARY KEY (room, sender)
+) STRICT, WITHOUT ROWID;
 ",
 ];
 
@@ -228,10 +237,18 @@ pub(super) struct RoomRow {
     figures: Figures,
 }
 
+/// Somebody who has entered and not left.
+pub(super) struct Participant {
+    pub(super) room: i64,
+    pub(super) sender: Sender,
+    pub(super) owner: Owner,
+}
+
 /// A database that was found whole.
 pub(super) struct Opened {
     pub(super) connection: Connection,
     pub(super) rooms: Vec<RoomRow>,
+    pub(super) participants: Vec<Participant>,
     /// The time of the newest entry.
     pub(super) newest_sent_at: OffsetDateTime,
     pub(super) newest: Newest,
@@ -350,6 +367,7 @@ pub(super) fn open_checked(path: &Path, accepts_loss: bool) -> Result<Opened, Op
         );
     }
     let epoch = read_epoch(&connection).map_err(failed)?;
+    let participants = read_participants(&connection).map_err(failed)?;
     let mark = Mark::open(&mark_path, found, epoch, newest).map_err(|source| OpenError::Io {
         path: mark_path,
         source,
@@ -367,6 +385,7 @@ pub(super) fn open_checked(path: &Path, accepts_loss: bool) -> Result<Opened, Op
     Ok(Opened {
         connection,
         rooms,
+        participants,
         newest_sent_at,
         newest,
         epoch,
@@ -639,6 +658,20 @@ fn read_rooms(connection: &Connection) -> rusqlite::Result<Vec<RoomRow>> {
         })
     })?;
     rows.collect()
+}
+
+fn read_participants(connection: &Connection) -> rusqlite::Result<Vec<Participant>> {
+    let mut statement =
+        connection.prepare("SELECT room, sender, guest FROM participant ORDER BY room, sender")?;
+    let participants = statement.query_map([], |row| {
+        let guest = row.get::<_, Option<[u8; 16]>>(2)?;
+        Ok(Participant {
+            room: row.get(0)?,
+            sender: Sender::stored(row.get_ref(1)?.as_str()?),
+            owner: guest.map(Uuid::from_bytes),
+        })
+    })?;
+    participants.collect()
 }
 
 /// Reads the newest entries and holds them against the rooms; gives the time of the newest.

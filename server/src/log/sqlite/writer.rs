@@ -6,6 +6,7 @@ use shared::chat::{ChatMessage, MessageId, MessageType, RoomId, RoomName, Sender
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::super::Owner;
 use super::super::checkpoint::checkpoint;
 use super::super::tail::Figures;
 use super::open::SCHEMA_VERSION;
@@ -95,6 +96,37 @@ impl Writer {
                 millis(message.sent_at),
             ])?;
         Ok(self.connection.last_insert_rowid())
+    }
+
+    /// Notes that somebody is present.
+    pub(in crate::log) fn insert_participant(
+        &self,
+        room: i64,
+        sender: &Sender,
+        owner: Owner,
+    ) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO participant (room, sender, guest) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![
+                room,
+                sender.as_str(),
+                owner.as_ref().map(Uuid::as_bytes)
+            ])
+            .map(drop)
+    }
+
+    /// Notes that somebody is not present any more.
+    pub(in crate::log) fn delete_participant(
+        &self,
+        room: i64,
+        sender: &Sender,
+    ) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM participant WHERE room = ?1 AND sender = ?2")?
+            .execute(params![room, sender.as_str()])
+            .map(drop)
     }
 
     /// Writes the rooms' figures and commits: when it returns, everything is on disk.

@@ -11,11 +11,11 @@ use unicode_normalization::UnicodeNormalization as _;
 use unicode_security::confusable_detection::skeleton;
 
 /// What two names have in common that are one name: NFKC, case folded, without what shows nothing.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Key(String);
 
 /// What two names have in common that look alike: the skeleton (UTS 39, section 4), whatever the case.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Look(String);
 
 impl Key {
