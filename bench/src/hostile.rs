@@ -3,7 +3,7 @@
 //! p50 and p99, and the server's resident memory before, at the most, and a minute after.
 
 mod attacks;
-mod honest;
+pub(crate) mod honest;
 mod queue_end;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ mod hostile;
 mod idle;
 mod memory;
 mod page;
+mod presence;
 mod process;
 mod socket;
 
@@ -49,6 +50,8 @@ enum Part {
     Copier,
     /// Who means harm: others' latencies and the resident memory, for each kind; takes minutes
     Hostile(hostile::Options),
+    /// People who come and go in a room of two thousand
+    Presence,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -86,6 +89,10 @@ fn perform(options: &Options) -> Result<ExitCode> {
         }
         Some(Part::Hostile(hostile)) => {
             let verdicts = runtime.block_on(hostile::measure(&options.server, hostile))?;
+            return Ok(conclude(&verdicts, options.check));
+        }
+        Some(Part::Presence) => {
+            let verdicts = runtime.block_on(presence::measure(&options.server))?;
             return Ok(conclude(&verdicts, options.check));
         }
         None => {}

@@ -19,7 +19,8 @@ use tokio::sync::oneshot;
 use crate::answers::{self, SMALL};
 use crate::app::AppState;
 use crate::body;
-use crate::log::{self, Answer, Range, StoreError};
+use crate::chat::Chat;
+use crate::log::{self, Answer, Log, Range, StoreError};
 use crate::metrics;
 use crate::origin::Caller;
 use crate::problem::Problem;
@@ -61,9 +62,10 @@ pub(crate) async fn create_room(
     Ok(([(header::LOCATION, location)], Json(log::show(&room))).into_response())
 }
 
-/// `GET /chat/rooms?after=&limit=&sort=`: all of them where nothing is asked, else a part.
+/// `GET /chat/rooms?after=&limit=&q=&sort=`: all of them where nothing is asked, else a part.
 pub(crate) async fn rooms(
     State(state): State<AppState>,
+    caller: Caller,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let query = query.unwrap_or_default();
@@ -76,19 +78,27 @@ pub(crate) async fn rooms(
     };
     let after = part.after.map(|id| {
         let unknown = || unprocessable("`after` must be the `roomId` of a room");
-        let room = RoomId::parse(id).and_then(|id| state.chat.log.room(id));
+        let room = RoomId::parse(&id).and_then(|id| state.chat.log.room(id));
         room.ok_or_else(unknown)
     });
     let after = after.transpose()?;
     let limit = part.limit as usize;
-    let rooms = if part.by_activity {
-        state.chat.rooms_by_activity(after.as_deref(), limit)
-    } else {
-        let mut rooms = state.chat.log.rooms();
-        let after = after.map_or(0, |room| room.number);
-        rooms.retain(|room| room.number > after);
-        rooms.truncate(limit);
-        rooms
+    let read = match part.by_activity {
+        true => Log::rooms_by_activity,
+        false => Log::rooms_by_creation,
+    };
+    let rooms = match part.name {
+        None => read(&*state.chat.log, after.as_deref(), limit),
+        Some(name) => {
+            let turn = state.answers.turn(&caller).await?;
+            let log = Arc::clone(&state.chat.log);
+            let found = answers::off_thread(move || {
+                let rooms = read(&*log, after.as_deref(), usize::MAX);
+                drop(turn);
+                Chat::with_name(rooms, &name, limit)
+            });
+            found.await.ok_or_else(failed)?
+        }
     };
     let rooms: Vec<ChatRoom> = rooms.iter().map(|room| log::show(room)).collect();
     Ok(tagged(&rooms))
@@ -312,24 +322,28 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Which rooms are asked for.
-struct Part<'a> {
-    after: Option<&'a str>,
+struct Part {
+    after: Option<String>,
     limit: u32,
+    /// A part of their names.
+    name: Option<String>,
     by_activity: bool,
 }
 
-fn parse_part(query: &str) -> Result<Option<Part<'_>>, Problem> {
+fn parse_part(query: &str) -> Result<Option<Part>, Problem> {
     let mut part = Part {
         after: None,
         limit: LIMIT_DEFAULT,
+        name: None,
         by_activity: false,
     };
     let mut is_asked = false;
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match name {
-            "after" if !value.is_empty() => part.after = Some(value),
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let value = &*value;
+        match &*name {
+            "after" if !value.is_empty() => part.after = Some(value.to_owned()),
             "limit" if !value.is_empty() => part.limit = parse_limit(value)?,
+            "q" if !value.is_empty() => part.name = parse_name(value)?,
             "sort" if value == "activity" => part.by_activity = true,
             "sort" if value == "created" => {}
             "sort" if !value.is_empty() => {
@@ -340,6 +354,16 @@ fn parse_part(query: &str) -> Result<Option<Part<'_>>, Problem> {
         is_asked = true;
     }
     Ok(is_asked.then_some(part))
+}
+
+/// A part of a name; none where it is blank, as all names hold it.
+fn parse_name(value: &str) -> Result<Option<String>, Problem> {
+    let name = value.trim();
+    if name.chars().count() > RoomName::CHARS_MAX {
+        let max = RoomName::CHARS_MAX;
+        return Err(unprocessable(format!("`q` may have {max} characters")));
+    }
+    Ok(Some(name.to_owned()).filter(|name| !name.is_empty()))
 }
 
 fn parse_limit(value: &str) -> Result<u32, Problem> {

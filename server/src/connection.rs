@@ -50,7 +50,7 @@ const ROUNDS_MAX: usize = 16;
 
 /// How many frames of its peer one wake-up handles before other tasks get a turn: one payload may
 /// hold thousands.
-const FRAMES_MAX: usize = 64;
+const FRAMES_MAX: usize = 16;
 
 /// The most SENDs and COMMITs of a session that the log has not answered: past it the session is not
 /// read. A batch of the log, so that one session alone can fill it.

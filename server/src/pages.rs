@@ -29,7 +29,7 @@ impl Source for Rooms {
     fn rooms(&self, after: Option<RoomId>, limit: usize) -> Reading<Vec<ChatRoom>> {
         let chat = &self.0;
         let after = after.and_then(|id| chat.log.room(id));
-        let rooms = chat.rooms_by_activity(after.as_deref(), limit);
+        let rooms = chat.log.rooms_by_activity(after.as_deref(), limit);
         let rooms = rooms.iter().map(|room| log::show(room)).collect();
         Box::pin(std::future::ready(Ok(rooms)))
     }

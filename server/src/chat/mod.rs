@@ -9,7 +9,6 @@ pub(crate) mod plain;
 mod refusal;
 mod typing;
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use shared::destination::{Destination, InvalidDestination};
 use shared::json;
 use shared::stomp::server::Sent;
 use tokio::sync::{Semaphore, oneshot};
+use unicode_normalization::UnicodeNormalization as _;
 
 use self::board::Board;
 use self::participants::Participants;
@@ -54,7 +54,7 @@ impl Feeds {
 
 impl Observer for Feeds {
     fn made(&self, room: &Arc<Room>) {
-        self.board.note(room);
+        self.board.note_made(room);
     }
 
     fn changed(&self, room: &Arc<Room>) {
@@ -265,25 +265,12 @@ impl Chat {
         receiver.await.unwrap_or(Err(StoreError::Unavailable))
     }
 
-    /// Gives the rooms with the newest activity first, at most `limit`, of those after a room.
-    pub(crate) fn rooms_by_activity(&self, after: Option<&Room>, limit: usize) -> Vec<Arc<Room>> {
-        let place = |room: &Room| {
-            let last = room.figures().last_message_at;
-            (Reverse(last.unwrap_or(room.created_at)), room.id)
-        };
-        let after = after.map(place);
-        let rooms = self.log.rooms().into_iter();
-        let mut placed: Vec<_> = rooms
-            .map(|room| (place(&room), room))
-            .filter(|(place, _)| after.is_none_or(|after| *place > after))
-            .collect();
-        // Of a hundred thousand only those that are asked for are sorted.
-        if limit < placed.len() {
-            placed.select_nth_unstable_by_key(limit, |(place, _)| *place);
-            placed.truncate(limit);
-        }
-        placed.sort_unstable_by_key(|(place, _)| *place);
-        placed.into_iter().map(|(_, room)| room).collect()
+    /// Of these rooms, in their order, at most `limit` whose names hold this part, whatever the case. Not for
+    /// a thread that talks where they are many.
+    pub(crate) fn with_name(rooms: Vec<Arc<Room>>, part: &str, limit: usize) -> Vec<Arc<Room>> {
+        let part = searched(part);
+        let has = |room: &Arc<Room>| searched(room.name.as_str()).contains(&*part);
+        rooms.into_iter().filter(has).take(limit).collect()
     }
 
     fn one(&self, room: Option<RoomId>, body: &[u8]) -> Result<NewMessage, Refusal> {
@@ -359,6 +346,11 @@ pub(crate) fn answer<T: Send + 'static>(
     sender: oneshot::Sender<Result<T, StoreError>>,
 ) -> Answer<Result<T, StoreError>> {
     Answer::new(move |value| drop(sender.send(value)))
+}
+
+/// A name, or a part of one, as it is searched for: in one form, whatever the case.
+fn searched(name: &str) -> String {
+    name.nfkc().flat_map(char::to_lowercase).collect()
 }
 
 /// Encodes one MESSAGE of a state, not of a log: everything after what the session writes.

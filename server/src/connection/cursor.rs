@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::chat::RoomId;
 use shared::destination::{Destination, InvalidDestination};
 use shared::stomp::Headers;
 use shared::stomp::server::{AckMode, MessageIds, Session, SubscriptionKey};
@@ -87,6 +88,9 @@ impl Drop for FeedCursor {
 /// The most reads of the store that one connection waits for, or whose pages it has not delivered; those
 /// of ended subscriptions among them. Each holds a page of memory, and a place in the store's queue.
 pub(super) const READS_MAX: usize = 2;
+
+/// The most rooms that one subscription to `/topic/chat/rooms` names.
+const ROOMS_MAX: usize = 200;
 
 /// The most letters of a plain destination that are given and not acknowledged, where the client does
 /// not say.
@@ -186,7 +190,11 @@ impl Subscriptions {
                 Ok(())
             }
             Ok(Destination::Rooms) => {
-                let feed = Arc::clone(&self.chat.feeds.board);
+                let board = &self.chat.feeds.board;
+                let feed: Arc<dyn Feed> = match headers.get("x-rooms") {
+                    None => Arc::clone(board) as _,
+                    Some(ids) => board.some(parse_rooms(ids)?),
+                };
                 session.identify(subscription, MessageIds::Own(own(session)));
                 self.add_feed(subscription, feed);
                 Ok(())
@@ -515,6 +523,18 @@ impl Subscriptions {
             }
         }
     }
+}
+
+/// The rooms that `x-rooms` names.
+fn parse_rooms(ids: &str) -> Result<Vec<RoomId>, Refused> {
+    let ids = ids.split(',').map(str::trim).filter(|id| !id.is_empty());
+    let rooms: Option<Vec<RoomId>> = ids.map(RoomId::parse).collect();
+    rooms
+        .filter(|rooms| rooms.len() <= ROOMS_MAX)
+        .ok_or_else(|| Refused {
+            message: "invalid x-rooms",
+            detail: format!("x-rooms must be the roomIds of at most {ROOMS_MAX} rooms: id,id,…"),
+        })
 }
 
 fn deliver<T: Transport + 'static>(

@@ -7,6 +7,7 @@
 //! `order` takes what sessions send in one order, lets `admit` decide on it, and commits it; `sqlite`
 //! keeps it on disk; `tail` holds each room's newest entries, encoded once, and wakes who follows it.
 
+mod activity;
 mod admit;
 mod answer;
 pub(crate) mod batch;
@@ -216,6 +217,13 @@ pub(crate) trait Log: Send + Sync {
 
     /// All rooms in the order of their creation.
     fn rooms(&self) -> Vec<Arc<Room>>;
+
+    /// At most `limit` rooms in the order of their creation, of those after a room.
+    fn rooms_by_creation(&self, after: Option<&Room>, limit: usize) -> Vec<Arc<Room>>;
+
+    /// At most `limit` rooms with the newest activity first (the last TALK, else the making), of those
+    /// after a room.
+    fn rooms_by_activity(&self, after: Option<&Room>, limit: usize) -> Vec<Arc<Room>>;
 
     /// Reads messages of a room, oldest first.
     fn history(

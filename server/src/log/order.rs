@@ -9,6 +9,7 @@ use shared::chat::{ChatMessage, MessageId, MessageType, NewBody, NewMessage, Roo
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::activity::Activity;
 use super::admit::{Admission, State};
 use super::batch::BATCH_BYTES_MAX;
 use super::budget::Budget;
@@ -228,6 +229,7 @@ pub(super) struct Orderer {
     pub(super) writer: Writer,
     pub(super) keeper: Keeper,
     pub(super) rooms: Arc<std::sync::RwLock<Rooms>>,
+    pub(super) activity: Arc<Activity>,
     pub(super) budget: Arc<Budget>,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) health: Arc<Health>,
@@ -593,6 +595,7 @@ impl Orderer {
                 rooms.by_id.insert(room.id, Arc::clone(room));
                 rooms.in_order.push(Arc::clone(room));
             }
+            self.activity.add(room);
             self.observer.made(room);
         }
         for (number, staged) in staged {
@@ -601,6 +604,7 @@ impl Orderer {
                 participant_count,
                 ..staged.figures
             };
+            self.activity.follow(&staged.room, &figures);
             staged.room.publish(staged.batches, figures);
             for presence in staged.presence {
                 self.observer.presence(&staged.room, presence);

@@ -36,6 +36,7 @@ pub(super) use self::mark::Newest;
 pub(crate) use self::open::OpenError;
 use self::open::{Opened, Participant, lock_directory, open_checked, open_reader, rooms_of};
 pub(super) use self::writer::{MESSAGE_COLUMNS, Stored, Writer, millis, read_message};
+use super::activity::Activity;
 use super::admit::State;
 use super::budget::Budget;
 use super::checkpoint::Checkpoints;
@@ -266,6 +267,7 @@ impl Default for Options {
 pub(crate) struct Sqlite {
     queue: Arc<Queue>,
     rooms: Arc<RwLock<Rooms>>,
+    activity: Arc<Activity>,
     readers: Readers,
     health: Arc<Health>,
     budget: Arc<Budget>,
@@ -366,6 +368,8 @@ impl Sqlite {
                 observer.presence(&room, Presence::Entered { sender, owner });
             }
         }
+        let activity = Arc::<Activity>::default();
+        rooms.in_order.iter().for_each(|room| activity.add(room));
         let rooms = Arc::new(RwLock::new(rooms));
         let queue = Arc::new(Queue::default());
         let checkpoints = Checkpoints::new(&path, Arc::clone(&queue), Arc::clone(&health));
@@ -374,6 +378,7 @@ impl Sqlite {
             writer,
             keeper,
             rooms: Arc::clone(&rooms),
+            activity: Arc::clone(&activity),
             budget: Arc::clone(&budget),
             observer,
             health: Arc::clone(&health),
@@ -391,6 +396,7 @@ impl Sqlite {
         Ok(Sqlite {
             queue,
             rooms,
+            activity,
             readers,
             health,
             budget,
@@ -421,6 +427,18 @@ impl Log for Sqlite {
 
     fn rooms(&self) -> Vec<Arc<Room>> {
         read_lock(&self.rooms).in_order.clone()
+    }
+
+    fn rooms_by_creation(&self, after: Option<&Room>, limit: usize) -> Vec<Arc<Room>> {
+        let rooms = read_lock(&self.rooms);
+        let after = after.map_or(0, |room| room.number);
+        let from = rooms.in_order.partition_point(|room| room.number <= after);
+        let later = rooms.in_order[from..].iter();
+        later.take(limit).cloned().collect()
+    }
+
+    fn rooms_by_activity(&self, after: Option<&Room>, limit: usize) -> Vec<Arc<Room>> {
+        self.activity.after(after, limit)
     }
 
     fn history(

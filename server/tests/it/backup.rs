@@ -123,7 +123,7 @@ async fn a_restore_into_an_empty_folder_and_of_an_older_format_is_taken() {
     let room = make_room(address, "r").await;
     terminate(&mut child).await;
     well(&data, &["backup", file]).await;
-    let first = "DROP TABLE epoch; DROP TABLE clock_set_back; PRAGMA user_version = 1";
+    let first = "DROP TABLE participant; DROP TABLE epoch; DROP TABLE clock_set_back; PRAGMA user_version = 1";
     let connection = rusqlite::Connection::open(file).unwrap();
     connection.execute_batch(first).unwrap();
     drop(connection);

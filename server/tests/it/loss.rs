@@ -280,7 +280,7 @@ async fn what_another_program_has_put_into_the_open_database_ends_receipts() {
         // Another program that writes as it should is no fault.
         let connection = rusqlite::Connection::open(data.join(DATABASE)).unwrap();
         connection
-            .execute_batch("PRAGMA wal_checkpoint; PRAGMA user_version = 3")
+            .execute_batch("PRAGMA wal_checkpoint; PRAGMA user_version = 4")
             .unwrap();
         drop(connection);
         assert!(program.say().await);

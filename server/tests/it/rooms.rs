@@ -1,8 +1,10 @@
 //! Very many rooms: what a page carries, and how all of them are reached.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use shared::chat::ChatRoom;
+use shared::stomp::Command;
 
 use crate::support::{Answer, Client, TestServer, request};
 
@@ -130,7 +132,35 @@ async fn the_list_is_given_whole_or_in_parts() {
         let given: Vec<_> = ids(list(&server, query).await).collect();
         assert_eq!(given, expected, "{query}");
     }
+    // By a part of the name.
+    let with = |part: &str| -> Vec<_> {
+        let has = |number: &usize| number.to_string().contains(part);
+        (0..ROOMS).filter(has).map(|number| rooms[number]).collect()
+    };
+    for (query, expected) in [
+        ("?q=99&limit=200", with("99")),
+        ("?q=%EF%BC%92%EF%BC%99&limit=200", with("29")),
+        ("?q=+1+&limit=3", with("1")[..3].to_vec()),
+        (
+            &format!("?q=1&limit=3&after={}", rooms[1]),
+            with("1")[1..4].to_vec(),
+        ),
+        ("?q=301", Vec::new()),
+        ("?q=+&limit=2", rooms[..2].to_vec()),
+    ] {
+        let given: Vec<_> = ids(list(&server, query).await).collect();
+        assert_eq!(given, expected, "{query}");
+    }
+    let newest_first = |mut rooms: Vec<_>| {
+        let place = |id: &_| by_creation.iter().position(|known| known == id);
+        rooms.sort_by_key(|id| std::cmp::Reverse(place(id)));
+        rooms
+    };
+    let found: Vec<_> = ids(list(&server, "?q=29&sort=activity&limit=200").await).collect();
+    assert_eq!(newest_first(found.clone()), newest_first(with("29")));
+    let long = format!("?q={}", "x".repeat(101));
     for query in [
+        &*long,
         "?limit=0",
         "?limit=201",
         "?limit=-1",
@@ -142,4 +172,40 @@ async fn the_list_is_given_whole_or_in_parts() {
         let answer = get(&server, &format!("/chat/rooms{query}")).await;
         assert_eq!(answer.status, 422, "{query}: {}", answer.body);
     }
+}
+
+#[tokio::test]
+async fn who_shows_some_rooms_is_told_of_these_and_of_new_ones() {
+    let server = TestServer::start(&[]).await;
+    let mut rooms = Vec::new();
+    for name in ["보이는 방", "안 보이는 방"] {
+        rooms.push(server.make_room(name).await);
+    }
+    let mut reader = server.connect().await;
+    let header = format!("x-rooms:{}\n", rooms[0].room_id);
+    reader.subscribe("s", "/topic/chat/rooms", &header).await;
+    // What was made a moment ago may be told once more, as it has changed within its second.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let mut talker = server.connect().await;
+    for room in rooms.iter().rev() {
+        talker.talk(room, "a", "x", "t").await;
+        talker.receipt("t").await;
+    }
+    let new = server.make_room("새 방").await;
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let frame = reader.frame().await;
+        let room: ChatRoom = serde_json::from_slice(&frame.body).unwrap();
+        told.push((room.room_id, room.message_count));
+    }
+    told.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    assert_eq!(told, [(rooms[0].room_id, 1), (new.room_id, 0)]);
+    for ids in ["x", &vec![new.room_id.to_string(); 201].join(",")] {
+        let mut client = server.connect().await;
+        let subscribe =
+            format!("SUBSCRIBE\nid:1\nx-rooms:{ids}\ndestination:/topic/chat/rooms\n\n\0");
+        client.send(&subscribe).await;
+        assert_eq!(client.frame().await.command, Command::Error);
+    }
+    server.stop().await;
 }
