@@ -32,6 +32,10 @@ pub(crate) struct RoomsPage {
     pub(crate) rooms: Vec<ChatRoom>,
     /// The last of them, where others follow it.
     pub(crate) last: Option<RoomId>,
+    /// Whether it is not of all rooms, so that new ones do not belong to it.
+    pub(crate) is_part: bool,
+    /// What their names hold, where they were searched for.
+    pub(crate) name: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) read_at: OffsetDateTime,
 }

@@ -103,6 +103,14 @@ impl Language {
         )
     }
 
+    pub(crate) fn find_rooms(self) -> &'static str {
+        self.pick("방 찾기", "Find a room")
+    }
+
+    pub(crate) fn none_found(self) -> &'static str {
+        self.pick("그런 방이 없습니다.", "There is no such room.")
+    }
+
     pub(crate) fn older_rooms(self) -> &'static str {
         self.pick("이전 방 보기", "Older rooms")
     }

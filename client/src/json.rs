@@ -120,6 +120,8 @@ impl FromJson for RoomsPage {
         Some(RoomsPage {
             rooms: json.read("rooms")?,
             last: json.text("last").as_deref().and_then(RoomId::parse),
+            is_part: json.field("isPart")?.0.is_truthy(),
+            name: json.text("name"),
             read_at: json.time("readAt")?,
         })
     }

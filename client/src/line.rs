@@ -7,7 +7,11 @@
 use std::cell::RefCell;
 
 use leptos::prelude::*;
-use shared::{chat::ChatRoom, destination::Destination, stomp::client::Event};
+use shared::{
+    chat::{ChatRoom, RoomId},
+    destination::Destination,
+    stomp::client::Event,
+};
 
 use crate::{
     api::{self, Problem},
@@ -65,7 +69,10 @@ pub(crate) fn start(house: House) {
 
 /// Lets the list of rooms follow the line.
 pub(crate) fn watch_rooms(rooms: Rooms) {
-    with(|line| line.rooms = Some(rooms));
+    with(|line| {
+        line.rooms = Some(rooms);
+        line.follow_rooms();
+    });
 }
 
 /// Acts on the open rooms, and sends what they ask for.
@@ -101,6 +108,8 @@ struct Line {
     rooms: Option<Rooms>,
     open: OpenRooms,
     driver: Driver,
+    /// The rooms of which this connection tells.
+    followed: Option<Vec<RoomId>>,
     /// Whether what was missed is still on its way.
     catching_up: bool,
 }
@@ -125,6 +134,7 @@ impl Line {
                     });
                 },
             ),
+            followed: None,
             catching_up: true,
         }
     }
@@ -172,20 +182,44 @@ impl Line {
     fn connected(&mut self) {
         // It may be another one, gone over to beside the first.
         self.open.lost();
+        self.followed = None;
         let Some(client) = self.driver.client() else {
             return;
         };
         client.subscribe(ERRORS, &Destination::Errors.to_string(), &[]);
-        client.subscribe(ROOMS, &Destination::Rooms.to_string(), &[]);
         self.open.connected();
+        self.follow_rooms();
         // What happened to rooms meanwhile comes from no log, so the list is read anew.
         if let Some(rooms) = self.rooms {
             let known = rooms.ids();
+            if rooms.is_part {
+                return;
+            }
             leptos::task::spawn_local(async move {
                 if let Ok(newer) = api::rooms().await {
                     rooms.renew(&known, newer);
+                    with(|line| {
+                        line.follow_rooms();
+                        line.drain();
+                    });
                 }
             });
+        }
+    }
+
+    /// Follows the rooms that are listed, and those that are made, unless it does so already.
+    fn follow_rooms(&mut self) {
+        let ids = self.rooms.map(Rooms::ids).unwrap_or_default();
+        if let Some(client) = self.driver.client()
+            && !self.followed.as_ref().is_some_and(|known| {
+                // In whatever order.
+                known.len() == ids.len() && ids.iter().all(|id| known.contains(id))
+            })
+        {
+            let listed: Vec<_> = ids.iter().map(ToString::to_string).collect();
+            let destination = Destination::Rooms.to_string();
+            client.subscribe(ROOMS, &destination, &[("x-rooms", &listed.join(","))]);
+            self.followed = Some(ids);
         }
     }
 
@@ -202,6 +236,7 @@ impl Line {
             ROOMS => {
                 if let (Some(rooms), Some(room)) = (self.rooms, json::parse::<ChatRoom>(body)) {
                     rooms.merge(vec![room]);
+                    self.follow_rooms();
                 }
             }
             room => self.open.message(room, body),

@@ -9,8 +9,10 @@ use time::OffsetDateTime;
 use crate::{
     api::{self, ROOMS_SHOWN, RoomsPage, Unread},
     app::{House, Mark, Unavailable},
-    browser, field, line,
-    live::{click, live, text as live_text},
+    browser, field,
+    i18n::Language,
+    line,
+    live::{self, click, live, text as live_text},
     name::Ask,
     place::{self, Place, ROOMS_PATH, room_path, rooms_after},
     text,
@@ -19,7 +21,11 @@ use crate::{
 
 /// The rooms as they are shown, the one with the newest activity first.
 #[derive(Clone, Copy)]
-pub(crate) struct Rooms(RwSignal<Vec<Listed>>);
+pub(crate) struct Rooms {
+    listed: RwSignal<Vec<Listed>>,
+    /// Whether others do not belong to them.
+    pub(crate) is_part: bool,
+}
 
 /// A room of the list. Its figures change in place, so that its link keeps the focus.
 #[derive(Clone)]
@@ -31,7 +37,7 @@ struct Listed {
 impl Rooms {
     /// The rooms that are known.
     pub(crate) fn ids(self) -> Vec<RoomId> {
-        let listed = self.0.try_get_untracked().unwrap_or_default();
+        let listed = self.listed.try_get_untracked().unwrap_or_default();
         listed.iter().map(|listed| listed.id).collect()
     }
 
@@ -40,7 +46,7 @@ impl Rooms {
     pub(crate) fn renew(self, known: &[RoomId], rooms: Vec<ChatRoom>) {
         // Where there are fewer than were asked for, these are all.
         let oldest = rooms.get(ROOMS_SHOWN - 1).map(active_at);
-        self.0.try_update(|listed| {
+        self.listed.try_update(|listed| {
             listed.retain(|listed| {
                 let is_known = known.contains(&listed.id);
                 let is_listed = rooms.iter().any(|room| room.room_id == listed.id);
@@ -52,15 +58,18 @@ impl Rooms {
         self.merge(rooms);
     }
 
-    fn new(rooms: Vec<ChatRoom>) -> Self {
+    fn new(rooms: Vec<ChatRoom>, is_part: bool) -> Self {
         let mut listed: Vec<_> = rooms.into_iter().map(Listed::new).collect();
         sort(&mut listed);
-        Rooms(RwSignal::new(listed))
+        Rooms {
+            listed: RwSignal::new(listed),
+            is_part,
+        }
     }
 
     /// Takes rooms as the server has them now: known ones change, others come in.
     pub(crate) fn merge(self, rooms: Vec<ChatRoom>) {
-        let Some(mut listed) = self.0.try_get_untracked() else {
+        let Some(mut listed) = self.listed.try_get_untracked() else {
             return;
         };
         let before: Vec<_> = listed.iter().map(|listed| listed.id).collect();
@@ -70,13 +79,14 @@ impl Rooms {
                 Some(known) if known.room.read_untracked().message_count > room.message_count => {}
                 Some(known) if *known.room.read_untracked() == room => {}
                 Some(known) => known.room.set(room),
+                None if self.is_part => {}
                 None => listed.push(Listed::new(room)),
             }
         }
         sort(&mut listed);
         listed.truncate(LISTED_MAX);
         if before.iter().ne(listed.iter().map(|listed| &listed.id)) {
-            self.0.set(listed);
+            self.listed.set(listed);
         }
     }
 }
@@ -178,8 +188,9 @@ fn Head() -> impl IntoView {
 #[component]
 fn RoomTable(page: RoomsPage) -> impl IntoView {
     let House { language, path, .. } = House::here();
-    let last = page.last;
-    let rooms = Rooms::new(page.rooms);
+    let (last, name) = (page.last, page.name);
+    let rooms = Rooms::new(page.rooms, page.is_part);
+    let is_found = name.is_some();
     // First as the server rendered it; then by the browser's own clock.
     let clock = RwSignal::new((Zone::Fixed(language), page.read_at));
     browser::effect(move || {
@@ -228,23 +239,41 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
     };
     view! {
         <NewRoom rooms />
+        {(last.is_some() || name.is_some())
+            .then(|| view! { <form class="room-search" role="search" action=place::at(ROOMS_PATH) inner_html=search(language, name.as_deref())></form> })}
         {move || {
             let is_known = Place::of(&path.read()) != Place::Nowhere;
-            (is_known && rooms.0.read().is_empty())
-                .then(|| view! { <p class="hint">{language.no_rooms()}</p> })
+            (is_known && rooms.listed.read().is_empty())
+                .then(|| view! { <p class="hint">{if is_found { language.none_found() } else { language.no_rooms() }}</p> })
         }}
         <ul id="roomListTable" class="room-list">
-            <For each=move || rooms.0.get() key=|listed| listed.id children=row />
+            <For each=move || rooms.listed.get() key=|listed| listed.id children=row />
         </ul>
         {last
             .map(|last| {
                 view! {
-                    <a class="chip" rel="external" href=place::at(&rooms_after(last))>
+                    <a class="chip" rel="external" href=place::at(&rooms_after(last, name.as_deref()))>
                         {language.older_rooms()}
                     </a>
                 }
             })}
     }
+}
+
+/// The field by which rooms are found, where they do not all stand on one page. It needs no script, and is made
+/// by hand, as a view would weigh more.
+fn search(language: Language, name: Option<&str>) -> String {
+    let name = live::markup(name.unwrap_or_default().to_owned()).replace('"', "&quot;");
+    [
+        "<input class=\"field\" type=\"search\" name=\"q\" maxlength=\"100\" dir=\"auto\" aria-label=\"",
+        language.find_rooms(),
+        "\" placeholder=\"",
+        language.find_rooms(),
+        "\" value=\"",
+        &name,
+        "\">",
+    ]
+    .concat()
 }
 
 #[component]

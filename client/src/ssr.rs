@@ -20,15 +20,23 @@ pub type Reading<T> = Pin<Box<dyn Future<Output = Result<T, Unavailable>> + Send
 
 /// Where pages read from while the server renders them.
 pub trait Source: Send + Sync + 'static {
-    /// Reads the rooms with the newest activity first, at most `limit`: from the first, or of those
-    /// that follow a room.
-    fn rooms(&self, after: Option<RoomId>, limit: usize) -> Reading<Vec<ChatRoom>>;
+    /// Reads the rooms of a part with the newest activity first, at most `limit`.
+    fn rooms(&self, part: &RoomsPart, limit: usize) -> Reading<Vec<ChatRoom>>;
 
     /// Reads one room; `None` where there is no such room.
     fn room(&self, id: RoomId) -> Reading<Option<ChatRoom>>;
 
     /// Reads the newest `limit` messages of a room, oldest first.
     fn messages(&self, id: RoomId, limit: u32) -> Reading<Vec<ChatMessage>>;
+}
+
+/// Which rooms a list shows.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RoomsPart {
+    /// Only those that follow this one.
+    pub after: Option<RoomId>,
+    /// Only those whose names hold this.
+    pub name: Option<String>,
 }
 
 /// Says that a [`Source`] cannot be read right now; the page says so too, with status 503.
@@ -45,23 +53,18 @@ impl Error for Unavailable {}
 
 impl Visit {
     /// Reads what the page at this path shows, in the reader's language: their explicit choice,
-    /// else by `Accept-Language`.
+    /// else by `Accept-Language`. Beside a room stand all rooms, whatever part is asked for.
     pub async fn read(
         language: Language,
         path: &str,
-        query: Option<&str>,
+        part: RoomsPart,
         source: &dyn Source,
     ) -> Self {
         let place = Place::of(path);
         // Strangers ask for paths without end: what says so is small.
         let rooms = match place {
             Place::Nowhere => Ok(Vec::new()),
-            Place::Rooms | Place::Room(_) => {
-                let pairs = query.unwrap_or_default().split('&');
-                let after = pairs.filter_map(|pair| pair.strip_prefix("after=")).next();
-                let after = after.and_then(RoomId::parse);
-                source.rooms(after, ROOMS_SHOWN + 1).await
-            }
+            Place::Rooms | Place::Room(_) => source.rooms(&part, ROOMS_SHOWN + 1).await,
         };
         let room = match place {
             Place::Room(id) => room(id, source).await.map_err(|Unavailable| Unread),
@@ -71,19 +74,23 @@ impl Visit {
             language,
             path: path.to_owned(),
             contents: Contents {
-                rooms: rooms.map(rooms_page).map_err(|Unavailable| Unread),
+                rooms: rooms
+                    .map(|rooms| rooms_page(rooms, part))
+                    .map_err(|Unavailable| Unread),
                 room,
             },
         }
     }
 }
 
-fn rooms_page(mut rooms: Vec<ChatRoom>) -> RoomsPage {
+fn rooms_page(mut rooms: Vec<ChatRoom>, part: RoomsPart) -> RoomsPage {
     let has_more = rooms.len() > ROOMS_SHOWN;
     rooms.truncate(ROOMS_SHOWN);
     RoomsPage {
         last: rooms.last().filter(|_| has_more).map(|room| room.room_id),
         rooms,
+        is_part: part != RoomsPart::default(),
+        name: part.name,
         read_at: crate::time::now(),
     }
 }

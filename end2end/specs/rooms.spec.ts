@@ -208,4 +208,33 @@ test.describe("very many rooms", () => {
     await expect(guest.rooms.filter({ hasText: "방 0" })).toBeVisible();
     await expect(guest.page.getByRole("link", { name: "이전 방 보기" })).toHaveCount(0);
   });
+
+  test("are found by a part of the name, also without scripts", async ({ browser, server, talker }) => {
+    const wanted = await makeRoom(server, "김치찌개 모임");
+    for (let number = 0; number < 60; number++) {
+      await makeRoom(server, `방 ${number}`);
+    }
+    const guest = await (await talker("영희")).list();
+    await expect(guest.rooms).toHaveCount(50);
+    const field = guest.page.getByRole("searchbox", { name: "방 찾기" });
+    await field.fill("찌개");
+    await field.press("Enter");
+    await expect(guest.rooms.locator(".room-title")).toHaveText(["김치찌개 모임"]);
+    await expect(field).toHaveValue("찌개");
+    await guest.is("online");
+    // What is found lives on, and what is made does not belong to it.
+    await makeRoom(server, "새 방");
+    await seed(browser, server, wanted, "철수", ["맛있어요"]);
+    await expect(guest.rooms).toContainText(["메시지 1개"]);
+    await expect(guest.rooms).toHaveCount(1);
+    await field.fill("방");
+    await field.press("Enter");
+    await expect(guest.rooms).toHaveCount(50);
+    await guest.page.getByRole("link", { name: "이전 방 보기" }).click();
+    await expect(guest.rooms).toHaveCount(11);
+    await field.fill("\"><b>없는");
+    await field.press("Enter");
+    await expect(guest.page.getByText("그런 방이 없습니다.")).toBeVisible();
+    await expect(field).toHaveValue("\"><b>없는");
+  });
 });

@@ -357,7 +357,7 @@ fn parse_part(query: &str) -> Result<Option<Part>, Problem> {
 }
 
 /// A part of a name; none where it is blank, as all names hold it.
-fn parse_name(value: &str) -> Result<Option<String>, Problem> {
+pub(crate) fn parse_name(value: &str) -> Result<Option<String>, Problem> {
     let name = value.trim();
     if name.chars().count() > RoomName::CHARS_MAX {
         let max = RoomName::CHARS_MAX;

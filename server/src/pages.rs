@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
-use client::ssr::{PageRequest, Reading, Source, Unavailable};
+use client::ssr::{PageRequest, Reading, RoomsPart, Source, Unavailable};
 use client::{Language, Visit};
 use leptos::config::LeptosOptions;
 use leptos::prelude::{expect_context, provide_context};
@@ -18,7 +18,7 @@ use crate::app::AppState;
 use crate::chat::{Chat, answer};
 use crate::log::{self, Range, StoreError};
 use crate::origin::Caller;
-use crate::{api, assets};
+use crate::{answers, api, assets};
 
 const LANGUAGE_COOKIE: &str = "sarangbang_lang";
 
@@ -26,12 +26,23 @@ const LANGUAGE_COOKIE: &str = "sarangbang_lang";
 pub(crate) struct Rooms(pub(crate) Arc<Chat>);
 
 impl Source for Rooms {
-    fn rooms(&self, after: Option<RoomId>, limit: usize) -> Reading<Vec<ChatRoom>> {
-        let chat = &self.0;
-        let after = after.and_then(|id| chat.log.room(id));
-        let rooms = chat.log.rooms_by_activity(after.as_deref(), limit);
-        let rooms = rooms.iter().map(|room| log::show(room)).collect();
-        Box::pin(std::future::ready(Ok(rooms)))
+    fn rooms(&self, part: &RoomsPart, limit: usize) -> Reading<Vec<ChatRoom>> {
+        let log = Arc::clone(&self.0.log);
+        let after = part.after.and_then(|id| log.room(id));
+        let name = part.name.clone();
+        Box::pin(async move {
+            let rooms = match name {
+                None => log.rooms_by_activity(after.as_deref(), limit),
+                Some(name) => {
+                    let find = move || {
+                        let rooms = log.rooms_by_activity(after.as_deref(), usize::MAX);
+                        Chat::with_name(rooms, &name, limit)
+                    };
+                    answers::off_thread(find).await.ok_or(Unavailable)?
+                }
+            };
+            Ok(rooms.iter().map(|room| log::show(room)).collect())
+        })
     }
 
     fn room(&self, id: RoomId) -> Reading<Option<ChatRoom>> {
@@ -75,6 +86,19 @@ fn options() -> LeptosOptions {
         .build()
 }
 
+/// Which rooms a page is asked for; what is no part of them counts as nothing.
+fn rooms_part(query: Option<&str>) -> RoomsPart {
+    let mut part = RoomsPart::default();
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "after" => part.after = RoomId::parse(&value),
+            "q" => part.name = api::parse_name(&value).ok().flatten(),
+            _ => {}
+        }
+    }
+    part
+}
+
 /// Renders a page, or the page that says there is none.
 pub(crate) async fn page(
     State(state): State<AppState>,
@@ -87,8 +111,9 @@ pub(crate) async fn page(
     let base = &state.config.base_path;
     let style_href = format!("{}/{}/sarangbang.css", base.prefix(), assets::package_dir());
     let (path, query) = (request.uri().path(), request.uri().query());
-    // The page of a room holds a part of its history.
-    let turn = if path.starts_with("/chat/room/enter/") {
+    let part = rooms_part(query);
+    // The page of a room holds a part of its history; to search looks at all rooms.
+    let turn = if path.starts_with("/chat/room/enter/") || part.name.is_some() {
         match state.answers.turn(&caller).await {
             Ok(turn) => Some(turn),
             Err(problem) => return problem.into_response(),
@@ -97,7 +122,7 @@ pub(crate) async fn page(
         None
     };
     let page = PageRequest {
-        visit: Visit::read(language, path, query, &*state.source).await,
+        visit: Visit::read(language, path, part, &*state.source).await,
         style_href,
         base: base.prefix().to_owned(),
     };

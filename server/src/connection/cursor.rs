@@ -173,6 +173,7 @@ impl Subscriptions {
             message: "no such room",
             detail: format!("there is no room behind {destination}; GET /chat/rooms lists them"),
         };
+        let seen = replaced.and_then(|replaced| self.seen(replaced));
         let replaced = replaced.and_then(|replaced| self.take(replaced));
         match Destination::parse(destination) {
             Ok(Destination::Room(id)) => {
@@ -197,6 +198,10 @@ impl Subscriptions {
                 };
                 session.identify(subscription, MessageIds::Own(own(session)));
                 self.add_feed(subscription, feed);
+                // In the place of another one nothing is missed.
+                if let (Some(seen), Some(cursor)) = (seen, self.feeds.last_mut()) {
+                    cursor.version = cursor.version.min(seen);
+                }
                 Ok(())
             }
             Ok(Destination::Participants(id)) => {
@@ -260,6 +265,13 @@ impl Subscriptions {
                  known by its x-stream-offset, and read the room anew"
             ),
         })
+    }
+
+    /// What a subscription to a state has seen of it.
+    fn seen(&self, subscription: SubscriptionKey) -> Option<u64> {
+        let mut feeds = self.feeds.iter();
+        let cursor = feeds.find(|cursor| cursor.subscription == subscription);
+        cursor.map(|cursor| cursor.version)
     }
 
     fn add_feed(&mut self, subscription: SubscriptionKey, feed: Arc<dyn Feed>) {
