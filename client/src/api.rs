@@ -30,8 +30,8 @@ pub(crate) const ROOMS_SHOWN: usize = 50;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RoomsPage {
     pub(crate) rooms: Vec<ChatRoom>,
-    /// The last of them, where others follow it.
-    pub(crate) last: Option<RoomId>,
+    /// The path and query of those that follow, if there are any.
+    pub(crate) older: Option<String>,
     /// Whether it is not of all rooms, so that new ones do not belong to it.
     pub(crate) is_part: bool,
     /// What their names hold, where they were searched for.

@@ -103,6 +103,7 @@ impl Language {
         )
     }
 
+    #[cfg(feature = "ssr")]
     pub(crate) fn find_rooms(self) -> &'static str {
         self.pick("방 찾기", "Find a room")
     }

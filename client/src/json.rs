@@ -119,7 +119,7 @@ impl FromJson for RoomsPage {
     fn from_json(json: &Json) -> Option<Self> {
         Some(RoomsPage {
             rooms: json.read("rooms")?,
-            last: json.text("last").as_deref().and_then(RoomId::parse),
+            older: json.text("older"),
             is_part: json.field("isPart")?.0.is_truthy(),
             name: json.text("name"),
             read_at: json.time("readAt")?,

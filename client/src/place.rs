@@ -45,21 +45,6 @@ pub(crate) fn room_path(id: RoomId) -> String {
     format!("{ROOM_PATH}{id}")
 }
 
-/// The address of the list of those rooms that follow one; of those with a name, where one was searched for.
-pub(crate) fn rooms_after(id: RoomId, name: Option<&str>) -> String {
-    let mut address = format!("{ROOMS_PATH}?after={id}");
-    if let Some(name) = name {
-        address.push_str("&q=");
-        for byte in name.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => address.push(byte.into()),
-                _ => address.push_str(&format!("%{byte:02X}")),
-            }
-        }
-    }
-    address
-}
-
 /// What stands beside the list of rooms.
 #[derive(Clone, Debug)]
 pub(crate) enum Desk {

@@ -12,9 +12,9 @@ use crate::{
     browser, field,
     i18n::Language,
     line,
-    live::{self, click, live, text as live_text},
+    live::{click, live, text as live_text},
     name::Ask,
-    place::{self, Place, ROOMS_PATH, room_path, rooms_after},
+    place::{self, Place, ROOMS_PATH, room_path},
     text,
     time::{self as times, Zone},
 };
@@ -188,9 +188,10 @@ fn Head() -> impl IntoView {
 #[component]
 fn RoomTable(page: RoomsPage) -> impl IntoView {
     let House { language, path, .. } = House::here();
-    let (last, name) = (page.last, page.name);
+    let search = search(language, &page);
+    let is_found = page.name.is_some();
+    let older = page.older;
     let rooms = Rooms::new(page.rooms, page.is_part);
-    let is_found = name.is_some();
     // First as the server rendered it; then by the browser's own clock.
     let clock = RwSignal::new((Zone::Fixed(language), page.read_at));
     browser::effect(move || {
@@ -239,8 +240,7 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
     };
     view! {
         <NewRoom rooms />
-        {(last.is_some() || name.is_some())
-            .then(|| view! { <form class="room-search" role="search" action=place::at(ROOMS_PATH) inner_html=search(language, name.as_deref())></form> })}
+        <div class="room-search" inner_html=search></div>
         {move || {
             let is_known = Place::of(&path.read()) != Place::Nowhere;
             (is_known && rooms.listed.read().is_empty())
@@ -249,10 +249,10 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
         <ul id="roomListTable" class="room-list">
             <For each=move || rooms.listed.get() key=|listed| listed.id children=row />
         </ul>
-        {last
-            .map(|last| {
+        {older
+            .map(|older| {
                 view! {
-                    <a class="chip" rel="external" href=place::at(&rooms_after(last, name.as_deref()))>
+                    <a class="chip" rel="external" href=place::at(&older)>
                         {language.older_rooms()}
                     </a>
                 }
@@ -260,20 +260,18 @@ fn RoomTable(page: RoomsPage) -> impl IntoView {
     }
 }
 
-/// The field by which rooms are found, where they do not all stand on one page. It needs no script, and is made
-/// by hand, as a view would weigh more.
-fn search(language: Language, name: Option<&str>) -> String {
-    let name = live::markup(name.unwrap_or_default().to_owned()).replace('"', "&quot;");
-    [
-        "<input class=\"field\" type=\"search\" name=\"q\" maxlength=\"100\" dir=\"auto\" aria-label=\"",
-        language.find_rooms(),
-        "\" placeholder=\"",
-        language.find_rooms(),
-        "\" value=\"",
-        &name,
-        "\">",
-    ]
-    .concat()
+/// The field by which rooms are found, where they do not all stand on one page. It needs no script, so the
+/// server alone makes it: hydration keeps what stands in an element's `inner_html`.
+fn search(language: Language, page: &RoomsPage) -> String {
+    #[cfg(feature = "ssr")]
+    {
+        crate::ssr::search(language, page)
+    }
+    #[cfg(not(feature = "ssr"))]
+    {
+        let _ = (language, page);
+        String::new()
+    }
 }
 
 #[component]

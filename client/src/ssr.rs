@@ -11,8 +11,9 @@ use shared::chat::{ChatMessage, ChatRoom, RoomId};
 use crate::{
     App, Language,
     api::{MESSAGES_SHOWN, ROOMS_SHOWN, RoomPage, RoomsPage, Unread},
+    live::markup,
     page::{CONTENTS_ID, Contents, Visit},
-    place::{Desk, Place},
+    place::{Desk, Place, ROOMS_PATH},
 };
 
 /// A future of a [`Source`].
@@ -87,12 +88,44 @@ fn rooms_page(mut rooms: Vec<ChatRoom>, part: RoomsPart) -> RoomsPage {
     let has_more = rooms.len() > ROOMS_SHOWN;
     rooms.truncate(ROOMS_SHOWN);
     RoomsPage {
-        last: rooms.last().filter(|_| has_more).map(|room| room.room_id),
+        older: rooms
+            .last()
+            .filter(|_| has_more)
+            .map(|last| older(last.room_id, part.name.as_deref())),
         rooms,
         is_part: part != RoomsPart::default(),
         name: part.name,
         read_at: crate::time::now(),
     }
+}
+
+/// The address of the rooms that follow one.
+fn older(last: RoomId, name: Option<&str>) -> String {
+    let mut address = format!("{ROOMS_PATH}?after={last}");
+    if let Some(name) = name {
+        address.push_str("&q=");
+        for byte in name.bytes() {
+            if byte.is_ascii_alphanumeric() {
+                address.push(byte.into());
+            } else {
+                address.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    address
+}
+
+/// The form that finds rooms, as HTML; empty where all stand on one page.
+pub(crate) fn search(language: Language, page: &RoomsPage) -> String {
+    if page.older.is_none() && page.name.is_none() {
+        return String::new();
+    }
+    let name = markup(page.name.clone().unwrap_or_default()).replace('"', "&quot;");
+    let action = crate::place::at(ROOMS_PATH);
+    let words = language.find_rooms();
+    format!(
+        r#"<form role="search" action="{action}"><input class="field" type="search" name="q" maxlength="100" dir="auto" aria-label="{words}" placeholder="{words}" value="{name}"></form>"#
+    )
 }
 
 async fn room(id: RoomId, source: &dyn Source) -> Result<Option<RoomPage>, Unavailable> {

@@ -48,9 +48,13 @@ const GUEST: &str = "x-guest";
 /// How many payloads and fills one wake-up handles before other tasks get a turn.
 const ROUNDS_MAX: usize = 16;
 
-/// How many frames of its peer one wake-up handles before other tasks get a turn: one payload may
-/// hold thousands.
-const FRAMES_MAX: usize = 16;
+/// How many bytes one wake-up writes, as far as it can be told before, until other tasks get a turn: a
+/// socket's buffer may take megabytes.
+const WRITTEN_MAX: u64 = 64 << 10;
+
+/// How much work of frames one wake-up does before other tasks get a turn (`poll_event_within`): one
+/// payload may hold thousands, and thousands of peers may send such.
+const WORK_MAX: usize = 16;
 
 /// The most SENDs and COMMITs of a session that the log has not answered: past it the session is not
 /// read. A batch of the log, so that one session alone can fill it.
@@ -140,8 +144,8 @@ struct Connection<T> {
     held: Option<Box<Held>>,
     /// What was sent to the log and is not answered.
     unanswered: usize,
-    /// How many more of the peer's frames this wake-up handles.
-    frames_left: usize,
+    /// How much more work of frames this wake-up does.
+    work_left: usize,
     /// Frames may have come that are not handled, for want of a turn alone.
     is_behind: bool,
     rate: Option<Rate>,
@@ -226,7 +230,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             chat,
             held: None,
             unanswered: 0,
-            frames_left: FRAMES_MAX,
+            work_left: WORK_MAX,
             is_behind: false,
             rate: Rate::new(settings),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -242,7 +246,8 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
 
     /// Does all that can be done now; ready when the session has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.frames_left = FRAMES_MAX;
+        self.work_left = WORK_MAX;
+        let written_until = self.transport.taken() + WRITTEN_MAX;
         for _ in 0..ROUNDS_MAX {
             // What becomes ready from here on is seen in this round, or begins another.
             self.mailbox.signal.take();
@@ -265,7 +270,7 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
             if self.is_over(now) {
                 return Poll::Ready(());
             }
-            if self.is_behind {
+            if self.is_behind || self.transport.taken() >= written_until {
                 break;
             }
             if !busy && self.mailbox.signal.sleep(cx.waker()) {
@@ -409,20 +414,20 @@ impl<T: Transport + Unpin + 'static> Connection<T> {
     /// Handles the peer's frames until one must wait, or others are to have their turn.
     fn handle_frames(&mut self, now: Instant) {
         let stomp_now = self.stomp_now(now);
-        let before = self.frames_left;
+        let before = self.session.decoded();
         while self.held.is_none()
             && !self.is_loaded()
             && let Some(event) = self
                 .session
-                .poll_event_within(&mut self.frames_left, stomp_now)
+                .poll_event_within(&mut self.work_left, stomp_now)
         {
             self.handle(event, now);
         }
-        let handled = before - self.frames_left;
+        let handled = self.session.decoded() - before;
         if handled > 0 {
-            meters().frames_received.increment(handled as u64);
+            meters().frames_received.increment(handled);
         }
-        self.is_behind = self.held.is_none() && !self.is_loaded() && self.frames_left == 0;
+        self.is_behind = self.held.is_none() && !self.is_loaded() && self.work_left == 0;
     }
 
     fn handle(&mut self, event: Event, now: Instant) {

@@ -194,7 +194,7 @@ impl Feed for Board {
         lock(&self.state).version
     }
 
-    fn version(&self) -> u64 {
+    fn newest(&self) -> u64 {
         lock(&self.state).version
     }
 
@@ -223,8 +223,8 @@ impl Feed for SomeRooms {
         self.board.start()
     }
 
-    fn version(&self) -> u64 {
-        self.board.version()
+    fn newest(&self) -> u64 {
+        self.board.newest()
     }
 
     fn after(&self, version: u64) -> Option<(u64, Option<Encoded>)> {

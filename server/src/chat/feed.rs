@@ -12,12 +12,12 @@ pub(crate) trait Feed: Send + Sync {
     fn start(&self) -> u64;
 
     /// The newest version that may be sent.
-    fn version(&self) -> u64;
+    fn newest(&self) -> u64;
 
     /// What a reader that has seen `version` is sent next, if any of it still stands, and the version
     /// that it has seen then; `None` where it has seen all.
     fn after(&self, version: u64) -> Option<(u64, Option<Encoded>)>;
 
-    /// Who is woken when [`Feed::version`] has grown.
+    /// Who is woken when [`Feed::newest`] has grown.
     fn followers(&self) -> &Followers;
 }

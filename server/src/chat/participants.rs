@@ -208,7 +208,7 @@ impl Feed for Roster {
         0
     }
 
-    fn version(&self) -> u64 {
+    fn newest(&self) -> u64 {
         lock(&self.state).gathered
     }
 

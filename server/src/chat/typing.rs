@@ -155,7 +155,7 @@ impl Feed for Typists {
         lock(&self.state).gathered
     }
 
-    fn version(&self) -> u64 {
+    fn newest(&self) -> u64 {
         lock(&self.state).gathered
     }
 
@@ -198,7 +198,7 @@ mod tests {
             let sender = text.as_deref().and_then(|text| text.split('"').nth(7));
             told.extend(sender.map(str::to_owned));
         }
-        assert_eq!(*version, typists.version());
+        assert_eq!(*version, typists.newest());
         told
     }
 

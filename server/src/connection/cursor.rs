@@ -423,7 +423,7 @@ impl Subscriptions {
         }) || self
             .feeds
             .iter()
-            .any(|cursor| cursor.version < cursor.feed.version() && is_open(cursor.subscription))
+            .any(|cursor| cursor.version < cursor.feed.newest() && is_open(cursor.subscription))
             || self.posts.has_more(session)
     }
 

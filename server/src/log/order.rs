@@ -30,8 +30,9 @@ const QUEUE_RECORDS_MAX: usize = 16_384;
 /// The most bytes that wait to be appended.
 const QUEUE_BYTES_MAX: usize = 16 << 20;
 
-/// The most commands that one transaction takes: bounds how long the first waits for the last.
-const BATCH_MAX: usize = 4_096;
+/// The most messages that one transaction takes, and one record more: bounds how long the first waits for
+/// the last, and what comes meanwhile for all of them. Another command counts as a message.
+const BATCH_MAX: usize = 2_048;
 
 /// For so many commands memory is kept when nothing waits.
 const QUIET_COMMANDS: usize = 64;
@@ -155,7 +156,7 @@ impl Queue {
         drop(commands);
     }
 
-    /// Waits for commands and takes up to [`BATCH_MAX`] into `batch`; false when it has stopped
+    /// Waits for commands and takes up to [`BATCH_MAX`] messages into `batch`; false when it has stopped
     /// and is empty. While none come, `look` is called every [`LOOK_INTERVAL`], and `rest` once,
     /// after [`REST_AFTER`]. Where `look` says that there is something to do, it waits no longer.
     fn take(
@@ -191,7 +192,16 @@ impl Queue {
             }
             state = lock(&self.state);
         }
-        let count = state.commands.len().min(BATCH_MAX);
+        let mut messages = 0;
+        let is_taken = |command: &&Command| {
+            let goes_on = messages < BATCH_MAX;
+            messages += match command {
+                Command::Append(record, _) => record.messages.len().max(1),
+                _ => 1,
+            };
+            goes_on
+        };
+        let count = state.commands.iter().take_while(is_taken).count();
         batch.extend(state.commands.drain(..count));
         for command in batch.iter() {
             if let Command::Append(record, _) = command {

@@ -242,6 +242,8 @@ pub struct Session {
     config: Arc<Config>,
     id: String,
     decoder: Decoder,
+    /// How many frames and line feeds it gave.
+    decoded: u64,
     version: Option<Version>,
     /// When CONNECT must have come; `None` once it has.
     connect_by: Option<Duration>,
@@ -278,6 +280,7 @@ impl Session {
     pub fn new(config: Arc<Config>, id: String, now: Duration) -> Self {
         Session {
             decoder: Decoder::new(config.limits),
+            decoded: 0,
             connect_by: Some(now + config.connect_timeout),
             config,
             id,
@@ -480,19 +483,20 @@ impl Session {
     /// Gives what the client's next frames ask of the driver; `None` when more input is needed, or
     /// answers to earlier tickets.
     pub fn poll_event(&mut self, now: Duration) -> Option<Event> {
-        let mut frames = usize::MAX;
-        self.poll_event_within(&mut frames, now)
+        let mut work = usize::MAX;
+        self.poll_event_within(&mut work, now)
     }
 
-    /// The same as long as `frames` last, for a driver that shares its time: each frame and each line
-    /// feed that is decoded takes one off, and at 0 there may be more.
-    pub fn poll_event_within(&mut self, frames: &mut usize, now: Duration) -> Option<Event> {
+    /// The same as long as `work` lasts, for a driver that shares its time: each line feed that is decoded
+    /// takes one off, and so does each frame, and one more for every eight of its headers. At 0 there may be
+    /// more.
+    pub fn poll_event_within(&mut self, work: &mut usize, now: Duration) -> Option<Event> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
             let is_waiting = self.receipts.is_full() || self.is_committing();
-            if !self.is_reading() || is_waiting || *frames == 0 {
+            if !self.is_reading() || is_waiting || *work == 0 {
                 return None;
             }
             let received = match self.decoder.poll() {
@@ -502,13 +506,21 @@ impl Session {
                     continue;
                 }
             };
-            *frames -= 1;
-            if let Received::Frame(frame) = received
-                && let Some(event) = self.handle_frame(frame, now)
-            {
+            self.decoded += 1;
+            let Received::Frame(frame) = received else {
+                *work -= 1;
+                continue;
+            };
+            *work = work.saturating_sub(1 + frame.headers.len() / HEADERS_PER_WORK);
+            if let Some(event) = self.handle_frame(frame, now) {
                 return Some(event);
             }
         }
+    }
+
+    /// How many frames and line feeds were decoded.
+    pub fn decoded(&self) -> u64 {
+        self.decoded
     }
 
     /// Whether a COMMIT is not answered yet: what came after it waits.
@@ -700,6 +712,9 @@ impl Session {
         self.close = Some(close);
     }
 }
+
+/// So many headers cost as much as all the rest of a small frame.
+const HEADERS_PER_WORK: usize = 8;
 
 /// Undecoded input from which on no more should be read: a whole message of the transport.
 const UNDECODED_BYTES_MAX: usize = 256 * 1024;
