@@ -1,6 +1,6 @@
 //! What `cargo xtask bench` runs: fan-out against a bare copier, the memory of idle connections and
-//! after a load, the weight of the first page, the decoder against another, and hostile clients. Speed
-//! is told as ratios: both sides run here, in turns.
+//! after a load, the weight of the first page, the decoder against another, hostile clients, people who
+//! come and go, and very many rooms. Speed is told as ratios: both sides run here, in turns.
 
 #![expect(clippy::print_stdout, reason = "it prints what it measures")]
 
@@ -13,6 +13,7 @@ mod memory;
 mod page;
 mod presence;
 mod process;
+mod rooms;
 mod socket;
 
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ enum Part {
     Hostile(hostile::Options),
     /// People who come and go in a room of two thousand
     Presence,
+    /// A hundred thousand rooms, and pages that follow a thousand lively ones
+    Rooms,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -89,6 +92,10 @@ fn perform(options: &Options) -> Result<ExitCode> {
         }
         Some(Part::Hostile(hostile)) => {
             let verdicts = runtime.block_on(hostile::measure(&options.server, hostile))?;
+            return Ok(conclude(&verdicts, options.check));
+        }
+        Some(Part::Rooms) => {
+            let verdicts = runtime.block_on(rooms::measure(&options.server))?;
             return Ok(conclude(&verdicts, options.check));
         }
         Some(Part::Presence) => {

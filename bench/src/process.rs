@@ -78,6 +78,20 @@ impl Program {
         Ok(Duration::from_millis(10 * ticks.sum::<Result<u64, _>>()?))
     }
 
+    /// The processor time that its threads of this name have used, in ticks of 10 ms.
+    pub(crate) fn cpu_of(&self, name: &str) -> Result<Duration> {
+        let mut ticks = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            let (head, fields) = stat.rsplit_once(')').context("no name of a thread")?;
+            if head.split_once('(').is_some_and(|(_, found)| found == name) {
+                let fields = fields.split_whitespace().skip(11).take(2);
+                ticks += fields.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+            }
+        }
+        Ok(Duration::from_millis(10 * ticks))
+    }
+
     /// Its resident memory, in bytes.
     pub(crate) fn resident(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;

@@ -60,6 +60,8 @@ pub(crate) struct Driver {
     /// Who one is, as the server has told it: shown at each CONNECT. A cookie counts more, and then it
     /// tells nothing.
     guest: Option<String>,
+    /// By which course of the log what is shown is counted.
+    epoch: Option<String>,
 }
 
 impl Driver {
@@ -79,6 +81,7 @@ impl Driver {
             timer: None,
             remembered,
             guest: browser::remembered(GUEST),
+            epoch: None,
         }
     }
 
@@ -207,6 +210,13 @@ impl Driver {
                             if let Some(guest) = headers.get(GUEST) {
                                 browser::remember(GUEST, guest);
                                 self.guest = Some(guest.to_owned());
+                            }
+                            let epoch = headers.get("x-stream-epoch").map(str::to_owned);
+                            let known = std::mem::replace(&mut self.epoch, epoch);
+                            if known.is_some() && known != self.epoch {
+                                // What is shown is counted otherwise by now: all is read anew. Where
+                                // that is refused, the next page does.
+                                let _ = window().location().reload();
                             }
                             Some(Input::Connected(link))
                         }

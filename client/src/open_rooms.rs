@@ -184,9 +184,13 @@ pub(crate) fn view(
     .flatten()
 }
 
-/// Reads who is in a room; nothing where it is not open.
-pub(crate) fn people<R>(room: RoomId, read: impl FnOnce(&People) -> R) -> Option<R> {
-    with_rooms(|rooms| rooms.find(room).map(|open| read(&open.people))).flatten()
+/// Reads who is in a room, if it is open. Not generic, as what is generic weighs more.
+pub(crate) fn people(room: RoomId, read: &mut dyn FnMut(&People)) {
+    with_rooms(|rooms| {
+        if let Some(open) = rooms.find(room) {
+            read(&open.people);
+        }
+    });
 }
 
 /// Puts what was said earlier before what is shown of a room.

@@ -63,8 +63,8 @@ impl People {
     }
 
     /// Somebody is typing at `now`; whether there is somebody.
-    pub(crate) fn types(&mut self, who: Option<Who>, now: Duration) -> bool {
-        let Some(Who(sender)) = who else {
+    pub(crate) fn types(&mut self, who: Option<Sender>, now: Duration) -> bool {
+        let Some(sender) = who else {
             return false;
         };
         let until = now + TYPING_FOR;
@@ -105,32 +105,31 @@ impl People {
     /// The list, as markup: oneself first.
     fn list(&self, me: Option<&Sender>, language: Language) -> String {
         let mut html = String::new();
-        let mut add = |sender: &Sender, note: &str| {
+        let is_own = |sender: &&Sender| Some(*sender) == me;
+        let here = self.here.iter().flatten();
+        let own_first = here
+            .clone()
+            .filter(is_own)
+            .chain(here.filter(|sender| !is_own(sender)));
+        for sender in own_first {
             let name = sender.as_str();
-            let face = markup(initial_of(name)).replace('"', "&quot;");
+            let you = match is_own(&sender) {
+                true => language.you(),
+                false => "",
+            };
             for piece in [
                 "<li class=\"person\"><span class=\"face face-",
                 &face_of(name).to_string(),
                 "\" aria-hidden=\"true\" data-face=\"",
-                &face,
+                &markup(initial_of(name)).replace('"', "&quot;"),
                 "\"></span><bdi class=\"person-name\" translate=\"no\">",
                 &markup(name.to_owned()),
-                "</bdi>",
-                note,
-                "</li>",
+                "</bdi><span class=\"person-note\">",
+                you,
+                "</span></li>",
             ] {
                 html.push_str(piece);
             }
-        };
-        let here = self.here.iter().flatten();
-        if let Some(own) = here.clone().find(|sender| Some(*sender) == me) {
-            add(
-                own,
-                &["<span class=\"person-note\">", language.you(), "</span>"].concat(),
-            );
-        }
-        for sender in here.filter(|sender| Some(*sender) != me) {
-            add(sender, "");
         }
         html
     }
@@ -138,27 +137,20 @@ impl People {
 
 impl FromJson for Presence {
     fn from_json(json: &Json) -> Option<Self> {
-        let senders = |name| {
-            json.read::<Vec<Who>>(name)
-                .map(|who| who.into_iter().map(|Who(sender)| sender).collect())
-        };
-        Some(match senders("participants") {
+        Some(match json.read("participants") {
             Some(all) => Presence::All(all),
             None => Presence::Changes {
-                entered: senders("entered")?,
-                left: senders("left")?,
+                entered: json.read("entered")?,
+                left: json.read("left")?,
             },
         })
     }
 }
 
 /// Whom an object names.
-pub(crate) struct Who(pub(crate) Sender);
-
-impl FromJson for Who {
+impl FromJson for Sender {
     fn from_json(json: &Json) -> Option<Self> {
-        json.text("sender")
-            .map(|sender| Who(Sender::stored(&sender)))
+        json.text("sender").map(|sender| Sender::stored(&sender))
     }
 }
 
@@ -172,16 +164,19 @@ pub(crate) fn PeopleHere(room: RoomId, told: u64, changed: RwSignal<bool>) -> im
     let is_open = RwSignal::new(false);
     let count = move || {
         changed.track();
-        open_rooms::people(room, |people| people.here.as_ref().map(Vec::len))
-            .flatten()
-            .map_or(told, |count| count as u64)
+        let mut count = told;
+        open_rooms::people(room, &mut |people| {
+            if let Some(here) = &people.here {
+                count = here.len() as u64;
+            }
+        });
+        count
     };
     let open = move || {
         if let Some(dialog) = dialog.get_untracked() {
             is_open.set(true);
-            if dialog.show_modal().is_err() {
-                dialog.set_open(true);
-            }
+            // One that is open already stays so.
+            let _ = dialog.show_modal();
         }
     };
     // Nobody sees the list while it is closed, and thousands may be in it.
@@ -193,8 +188,9 @@ pub(crate) fn PeopleHere(room: RoomId, told: u64, changed: RwSignal<bool>) -> im
                 .and_then(|dialog| dialog.last_element_child())
         {
             let me = house.me.get();
-            let html = open_rooms::people(room, |people| people.list(me.as_ref(), language));
-            list.set_inner_html(&html.unwrap_or_default());
+            open_rooms::people(room, &mut |people| {
+                list.set_inner_html(&people.list(me.as_ref(), language));
+            });
         }
     });
     // By hand, as a view would weigh more than all that it does. The form closes the dialog.
@@ -240,8 +236,11 @@ pub(crate) fn TypingLine(room: RoomId, changed: RwSignal<bool>) -> impl IntoView
     let words = move || {
         changed.track();
         let me = house.me.get();
-        let words = open_rooms::people(room, |people| people.words(me.as_ref(), house.language));
-        words.unwrap_or_default()
+        let mut words = String::new();
+        open_rooms::people(room, &mut |people| {
+            words = people.words(me.as_ref(), house.language)
+        });
+        words
     };
     view! { <p class="typing" inner_html=live_text(words)></p> }
 }
@@ -288,20 +287,20 @@ mod tests {
         let mut people = People::default();
         let me = name("me");
         let words = |people: &People| people.words(Some(&me), Language::English);
-        people.types(Some(Who(me.clone())), SECOND);
+        people.types(Some(me.clone()), SECOND);
         assert_eq!(words(&people), "");
-        people.types(Some(Who(name("a"))), SECOND);
+        people.types(Some(name("a")), SECOND);
         assert_eq!(words(&people), "\u{2068}a\u{2069} is typing");
-        people.types(Some(Who(name("b"))), 2 * SECOND);
+        people.types(Some(name("b")), 2 * SECOND);
         assert_eq!(
             words(&people),
             "\u{2068}a\u{2069} and \u{2068}b\u{2069} are typing"
         );
-        people.types(Some(Who(name("c"))), 2 * SECOND);
+        people.types(Some(name("c")), 2 * SECOND);
         assert_eq!(words(&people), "Several people are typing");
         assert!(people.rests(&name("c")));
         assert!(!people.rests(&name("c")));
-        people.types(Some(Who(name("a"))), 3 * SECOND);
+        people.types(Some(name("a")), 3 * SECOND);
         assert!(people.expire(2 * SECOND + TYPING_FOR));
         assert_eq!(words(&people), "\u{2068}a\u{2069} is typing");
         people.apply(Some(Presence::Changes {

@@ -50,6 +50,18 @@ for (const colorScheme of ["light", "dark"] as const) {
         await hasNoViolations(guest);
       });
 
+      test("the list of people, and who is typing", async ({ server, talker }) => {
+        const room = await makeRoom(server, "사람들");
+        const guest = await (await talker("영희", look)).enter(room);
+        const other = await (await talker("철수", look)).enter(room);
+        await other.input.pressSequentially("안", { delay: 30 });
+        await expect(guest.page.locator(".typing")).toContainText("철수");
+        await hasNoViolations(guest);
+        await guest.page.locator(".people-button").click();
+        await expect(guest.page.locator(".person-name")).toHaveCount(2);
+        await hasNoViolations(guest);
+      });
+
       test("the dialog, asking and refusing", async ({ talker }) => {
         const guest = await (await talker("", look)).list();
         await expect(guest.dialog).toBeVisible();

@@ -103,3 +103,27 @@ test("a server that is stopped in peace closes kindly, and pages come back", asy
   await guest.allStored(2);
   await guest.sees(["멈추기 전", "멈춘 동안"]);
 });
+
+test("where the log goes on under another epoch the page begins anew", async ({ server, talker }) => {
+  const room = await makeRoom(server, "다른 시대");
+  const guest = await (await talker("영희")).enter(room);
+  await guest.say("하나");
+  await guest.allStored(1);
+  await guest.page.evaluate(() => document.body.classList.add("as-it-was"));
+  // The same course of the log: nothing of the page goes.
+  await server.kill9();
+  await guest.is("offline");
+  await server.restart();
+  await guest.is("online");
+  await expect(guest.page.locator("body")).toHaveClass(/as-it-was/);
+  // Without its mark nobody can tell whether the database is the newest.
+  await server.kill9();
+  await guest.is("offline");
+  await server.forgetMark();
+  await server.restart();
+  await expect(guest.page.locator("body")).not.toHaveClass(/as-it-was/);
+  await guest.is("online");
+  await guest.sees(["하나"]);
+  await guest.say("둘");
+  await guest.allStored(2);
+});

@@ -52,6 +52,11 @@ export class Server {
     await mkdir(this.folder);
   }
 
+  /** Takes away what says how far it was, while it is down. */
+  async forgetMark(): Promise<void> {
+    await rm(join(this.folder, "sarangbang.mark"));
+  }
+
   /** Ends it as an operator does, and gives the exit code. */
   async stop(): Promise<number | null> {
     const process = this.running();

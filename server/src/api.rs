@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shared::chat::{ChatMessage, ChatRoom, RoomId, RoomName};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use crate::answers::{self, SMALL};
 use crate::app::AppState;
@@ -146,7 +147,15 @@ pub(crate) async fn room(
     State(state): State<AppState>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    find(&state, id).map(|room| tagged(&log::show(&room)))
+    #[derive(Serialize)]
+    struct Shown {
+        #[serde(flatten)]
+        room: ChatRoom,
+        epoch: Uuid,
+    }
+    let room = log::show(&*find(&state, id)?);
+    let epoch = state.chat.log.epoch();
+    Ok(tagged(&Shown { room, epoch }))
 }
 
 /// `GET /chat/room/{roomId}/participants`

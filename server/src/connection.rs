@@ -37,7 +37,7 @@ use crate::log::{Origin, Outcome, SessionNumber, Signal};
 use crate::metrics::{TransportKind, meters};
 
 /// A connection takes entries from its cursors until so many bytes wait for the socket.
-const FILL_BYTES: usize = 128 << 10;
+const FILL_BYTES: usize = 64 << 10;
 
 /// How long a close frame may take to be written and answered.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,7 +50,7 @@ const ROUNDS_MAX: usize = 16;
 
 /// How many bytes one wake-up writes, as far as it can be told before, until other tasks get a turn: a
 /// socket's buffer may take megabytes.
-const WRITTEN_MAX: u64 = 64 << 10;
+const WRITTEN_MAX: u64 = 32 << 10;
 
 /// How much work of frames one wake-up does before other tasks get a turn (`poll_event_within`): one
 /// payload may hold thousands, and thousands of peers may send such.

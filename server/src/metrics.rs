@@ -87,6 +87,7 @@ pub(crate) struct Meters {
     pub(crate) commits_failed: Counter,
     /// Sessions that were closed as they took too little.
     pub(crate) slow_readers: Counter,
+    pub(crate) entries_passed_over: Counter,
 }
 
 /// The state of a server at the moment when somebody asks.
@@ -173,6 +174,7 @@ impl Meters {
             commit_records: histogram!(COMMIT_RECORDS),
             commits_failed: counter!("sarangbang_commits_failed_total"),
             slow_readers: counter!("sarangbang_slow_readers_total"),
+            entries_passed_over: counter!("sarangbang_entries_passed_over_total"),
         }
     }
 
@@ -304,6 +306,11 @@ fn describe() {
         "Sessions that were closed as they took too little of what waited for them"
     );
     describe_counter!(
+        "sarangbang_entries_passed_over_total",
+        none,
+        "Stored messages that could not be read, or are missing, each time that it was met"
+    );
+    describe_counter!(
         "sarangbang_messages_appended_total",
         none,
         "Messages that were stored"
@@ -399,7 +406,7 @@ mod tests {
             }
         }
         let is_ours = |name: &&&str| name.starts_with("sarangbang_");
-        assert_eq!(names.iter().filter(is_ours).count(), 25, "{names:?}");
+        assert_eq!(names.iter().filter(is_ours).count(), 26, "{names:?}");
         assert!(
             names.contains(&"process_resident_memory_bytes"),
             "{names:?}"

@@ -573,7 +573,9 @@ fn deliver<T: Transport + 'static>(
         if transport.pending() >= bytes_max {
             return;
         }
-        if let Some(frame) = session.deliver(cursor.subscription, seq, rest, now) {
+        if !rest.is_empty()
+            && let Some(frame) = session.deliver(cursor.subscription, seq, rest, now)
+        {
             transport.push(&frame);
         }
         cursor.next = seq + 1;

@@ -78,6 +78,11 @@ impl Batch {
         self.ends.push(offset(self.bytes.len()));
     }
 
+    /// Passes over the next entry: nobody is sent it.
+    pub(crate) fn pass_over(&mut self) {
+        self.push(|_| {});
+    }
+
     /// The `seq` of the first entry.
     pub(crate) fn first(&self) -> u64 {
         self.first
@@ -93,7 +98,7 @@ impl Batch {
         self.made_at.is_none_or(|at| at < time)
     }
 
-    /// The entries from `seq` on, with their `seq`.
+    /// The entries from `seq` on, with their `seq`. One that is passed over is empty.
     pub(crate) fn entries_from(&self, seq: u64) -> impl Iterator<Item = (u64, &[u8])> {
         let skipped = seq.saturating_sub(self.first) as usize;
         (skipped..self.ends.len()).map(move |index| {
@@ -133,7 +138,9 @@ impl Batch {
                 let mut bytes = Vec::with_capacity(capacity);
                 let mut ends = Vec::with_capacity(self.ends.len());
                 for (_, rest) in self.entries_from(self.first) {
-                    frame(&[head, rest], &mut bytes);
+                    if !rest.is_empty() {
+                        frame(&[head, rest], &mut bytes);
+                    }
                     ends.push(offset(bytes.len()));
                 }
                 charge.add(bytes.capacity().saturating_sub(capacity));

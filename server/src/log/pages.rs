@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Once};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::budget::Budget;
 use super::sqlite::{Health, MESSAGE_COLUMNS, millis, read_message, rest, wait};
 use super::tail::lock;
 use super::{Answer, Batch, Range, Room, StoreError, thread};
+use crate::metrics::meters;
 
 /// Entries in a page, unless they are large. Pages are aligned, so that cursors near one another
 /// share them; one that was cut short goes on where it ended.
@@ -333,33 +334,81 @@ impl Pages {
 
 fn read_page(connection: &Connection, room: &Room, first: u64) -> rusqlite::Result<Batch> {
     // Entries past `end` may be committed, but are not shown to anybody yet.
-    let end = room.end();
+    let end = room.end().min(first + PAGE_ENTRIES);
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {MESSAGE_COLUMNS} FROM message
-         WHERE room = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq LIMIT ?4"
+         WHERE room = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq"
     ))?;
-    let mut rows = statement.query(params![
-        room.number,
-        first.cast_signed(),
-        end.cast_signed(),
-        PAGE_ENTRIES.cast_signed()
-    ])?;
+    let mut rows =
+        statement.query(params![room.number, first.cast_signed(), end.cast_signed(),])?;
     let mut page = Batch::new(first);
-    while let Some(row) = rows.next()? {
-        let message = read_message(row, room.id)?;
-        if message.seq != page.end() {
-            return Err(rusqlite::Error::IntegralValueOutOfRange(
-                0,
-                message.seq.cast_signed(),
-            ));
+    let mut passed_over = PassedOver::default();
+    loop {
+        let message = match rows.next()? {
+            Some(row) => passed_over.read(row, room)?,
+            // What is missing at the end is passed over like all that is missing.
+            None if page.end() < end => None,
+            None => break,
+        };
+        let seq = message.as_ref().map_or(page.end(), |message| message.seq);
+        while page.end() < seq {
+            page.pass_over();
+            passed_over.missing += 1;
         }
-        page.push(|out| super::encode(&message, out));
+        match message {
+            Some(message) => page.push(|out| super::encode(&message, out)),
+            None => page.pass_over(),
+        }
         if page.len() > BATCH_BYTES_MAX {
             break;
         }
     }
+    passed_over.tell(room);
     page.seal();
     Ok(page)
+}
+
+/// Entries that are not shown: one that this program cannot read, of a later one's perhaps, and one that is
+/// missing. They are no damage of the database, which SQLite would tell.
+#[derive(Default)]
+struct PassedOver {
+    unread: u64,
+    missing: u64,
+}
+
+impl PassedOver {
+    /// Reads an entry, if it can be read.
+    fn read(
+        &mut self,
+        row: &rusqlite::Row<'_>,
+        room: &Room,
+    ) -> rusqlite::Result<Option<ChatMessage>> {
+        match read_message(row, room.id) {
+            Err(error) if error.sqlite_error_code().is_none() => {
+                self.unread += 1;
+                Ok(None)
+            }
+            message => message.map(Some),
+        }
+    }
+
+    /// Counts them, and says so once.
+    fn tell(&self, room: &Room) {
+        let PassedOver { unread, missing } = self;
+        if unread + missing == 0 {
+            return;
+        }
+        meters().entries_passed_over.increment(unread + missing);
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            tracing::warn!(
+                "{unread} messages of room {} cannot be read, as when a newer program has written them, and \
+                 {missing} are missing: they are passed over, here and wherever it is so from now on \
+                 (sarangbang check lists them)",
+                room.id
+            );
+        });
+    }
 }
 
 fn read_history(
@@ -383,8 +432,13 @@ fn read_history(
         end.cast_signed(),
         range.limit
     ];
-    let rows = statement.query_map(bounds, |row| read_message(row, room.id))?;
-    let mut messages = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut rows = statement.query(bounds)?;
+    let mut messages = Vec::new();
+    let mut passed_over = PassedOver::default();
+    while let Some(row) = rows.next()? {
+        messages.extend(passed_over.read(row, room)?);
+    }
+    passed_over.tell(room);
     if range.after.is_none() {
         messages.reverse();
     }

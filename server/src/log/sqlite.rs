@@ -566,7 +566,7 @@ mod tests {
     use super::super::conformance::{
         self, GRACE, Nobody, append, everything, history, make_room, program, seq_at, talk,
     };
-    use super::open::SCHEMA_VERSION;
+    use super::open::{SCHEMA_VERSION, make_format};
     use super::writer::from_millis;
     use super::*;
 
@@ -728,33 +728,98 @@ mod tests {
     }
 
     #[test]
-    fn a_database_of_the_first_format_is_brought_to_ours() {
+    fn what_cannot_be_read_or_is_missing_is_passed_over() {
         let directory = tempfile::tempdir().unwrap();
         let log = open(directory.path());
         let room = make_room(&*log, "r").unwrap();
-        append(&*log, program(1), vec![talk(&room, "a", "x")]);
+        let messages = (1..=300).map(|number| talk(&room, "a", &number.to_string()));
+        append(&*log, program(1), messages.collect());
         log.stop();
         drop(log);
-        let path = directory.path().join("sarangbang.db");
-        std::fs::remove_file(directory.path().join(data_dir::MARK)).unwrap();
-        let first = "DROP TABLE participant; DROP TABLE epoch; DROP TABLE clock_set_back;
-                     PRAGMA user_version = 1";
+        let path = directory.path().join(data_dir::DATABASE);
+        let later = "UPDATE message SET type = 9 WHERE seq IN (2, 128, 300);
+            DELETE FROM message WHERE seq BETWEEN 4 AND 6 OR seq BETWEEN 120 AND 140;
+            UPDATE message SET id = x'00' WHERE seq = 3;
+            UPDATE message SET message = hex(zeroblob(9000)) WHERE seq = 7;";
         Connection::open(&path)
             .unwrap()
-            .execute_batch(first)
+            .execute_batch(later)
             .unwrap();
+        let is_shown = |seq: u64| !matches!(seq, 2..=6 | 120..=140 | 300);
+        let expected: Vec<u64> = (1..=300).filter(|seq| is_shown(*seq)).collect();
 
         let log = open(directory.path());
         let room = log.room(room.id).unwrap();
-        let messages = everything(&*log, &room);
-        assert_eq!(messages.len(), 1);
-        assert_eq!(seq_at(&*log, &room, messages[0].sent_at), 1);
+        let mut shown = Vec::new();
+        let mut next = 1;
+        while next < room.end() {
+            let (done, page) = std::sync::mpsc::channel();
+            let answer = Answer::new(move |page| drop(done.send(page)));
+            log.page(&room, next, answer);
+            let page = page.recv().unwrap().unwrap();
+            let entries = page
+                .entries_from(next)
+                .filter(|(_, entry)| !entry.is_empty());
+            shown.extend(entries.map(|(seq, _)| seq));
+            assert!(page.end() > next);
+            next = page.end();
+        }
+        assert_eq!(shown, expected);
+        let oldest = Range {
+            before: None,
+            after: Some(0),
+            limit: 200,
+        };
+        let history = history(&*log, &room, oldest).unwrap();
+        let seqs: Vec<u64> = history.iter().map(|message| message.seq).collect();
+        assert_eq!(seqs, expected[..seqs.len()]);
+        assert!(seqs.len() > 190);
+        assert_eq!(history[1].message.len(), 18_000);
+        assert!(log.is_healthy());
+        assert_eq!(
+            append(&*log, program(1), vec![talk(&room, "a", "y")]),
+            Outcome::Appended
+        );
         log.stop();
-        let version: i32 = Connection::open(&path)
-            .unwrap()
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .unwrap();
-        assert_eq!(version, SCHEMA_VERSION);
+    }
+
+    #[test]
+    fn a_database_of_each_earlier_format_is_brought_to_ours() {
+        for format in 1..=SCHEMA_VERSION {
+            println!("format {format}");
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join(data_dir::DATABASE);
+            let connection = Connection::open(&path).unwrap();
+            make_format(&connection, format).unwrap();
+            let talk_of = "INSERT INTO room VALUES (1, randomblob(16), 'r', 1000, 4, 1, 3000);
+                INSERT INTO message VALUES (1, 1, 1, randomblob(16), 0, 'a', 'came', 2000),
+                    (2, 1, 2, randomblob(16), 1, 'a', 'x', 3000),
+                    (3, 1, 3, randomblob(16), 2, 'a', 'went', 4000);";
+            connection.execute_batch(talk_of).unwrap();
+            drop(connection);
+
+            let log = open(directory.path());
+            let [room] = &log.rooms()[..] else {
+                panic!("not one room")
+            };
+            let messages = everything(&*log, room);
+            assert_eq!(messages.len(), 3);
+            assert_eq!(seq_at(&*log, room, messages[1].sent_at), 2);
+            assert_eq!(room.figures().message_count, 1);
+            assert_eq!(room.figures().participant_count, 0, "nobody is in it");
+            assert_eq!(
+                append(&*log, program(1), vec![talk(room, "b", "y")]),
+                Outcome::Appended
+            );
+            log.stop();
+            drop(log);
+            assert_eq!(check(directory.path(), None).unwrap(), [""; 0]);
+            let version: i32 = Connection::open(&path)
+                .unwrap()
+                .pragma_query_value(None, "user_version", |row| row.get(0))
+                .unwrap();
+            assert_eq!(version, SCHEMA_VERSION);
+        }
     }
 
     #[test]

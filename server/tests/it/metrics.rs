@@ -78,6 +78,7 @@ async fn they_follow_what_happens() {
         // Two CONNECTs, two SUBSCRIBEs, five SENDs.
         ("sarangbang_frames_received_total", 9.0),
         ("sarangbang_slow_readers_total", 0.0),
+        ("sarangbang_entries_passed_over_total", 0.0),
         ("sarangbang_commits_failed_total", 0.0),
         // The WebSocket.
         (r#"sarangbang_http_responses_total{status="1xx"}"#, 1.0),

@@ -627,6 +627,16 @@ pub(super) fn begin_epoch(connection: &Connection) -> rusqlite::Result<()> {
         .map(drop)
 }
 
+/// Makes an empty database of a format.
+#[cfg(test)]
+pub(super) fn make_format(connection: &Connection, format: i32) -> rusqlite::Result<()> {
+    for schema in SCHEMAS.iter().take(format as usize) {
+        connection.execute_batch(schema)?;
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", format)
+}
+
 /// Brings a database from a format to ours.
 pub(super) fn upgrade(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
