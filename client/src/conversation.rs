@@ -499,13 +499,13 @@ mod tests {
         let mut talk = conversation();
         let entry = talk.connected();
         talk.receipt(&entry[0].receipt);
-        let left = |sender: &str, seq| ChatMessage {
+        let left = |sender: &str, seq: u64| ChatMessage {
             kind: MessageType::Leave,
             room_id: talk_room(),
             sender: name(sender),
             message: String::new(),
-            id: id(seq),
-            seq: seq as u64,
+            id: id(500 + u128::from(seq)),
+            seq,
             sent_at: time::OffsetDateTime::UNIX_EPOCH,
         };
         talk.receive(left("철수", 1));

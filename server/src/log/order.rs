@@ -1,5 +1,6 @@
 //! The one ordered path: what has gathered is decided and committed in one transaction, then shown.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -233,6 +234,9 @@ impl Rooms {
     }
 }
 
+/// Reads a clock that is never set back.
+pub(super) type ReadInstant = Box<dyn Fn() -> Instant + Send>;
+
 /// The thread that orders: it alone writes.
 pub(super) struct Orderer {
     pub(super) queue: Arc<Queue>,
@@ -247,6 +251,8 @@ pub(super) struct Orderer {
     pub(super) state: State,
     pub(super) clock: Clock,
     pub(super) grace: GraceClock,
+    /// By which the grace's time goes on.
+    pub(super) instant: ReadInstant,
     pub(super) checkpoints: Checkpoints,
 }
 
@@ -281,28 +287,19 @@ impl Orderer {
 
     fn order(mut self) {
         let mut batch = Vec::new();
+        let queue = Arc::clone(&self.queue);
         loop {
-            let is_copying = self.checkpoints.is_copying();
-            let look = || {
-                self.keeper.look(is_copying);
-                let now = self.grace.read(Instant::now());
-                // While the store fails, who is away gives the reason to try it again.
-                self.state.is_due(now) || (!self.grace.is_well() && self.state.is_waiting())
-            };
-            if !self.queue.take(&mut batch, look, || self.writer.rest()) {
+            let this = RefCell::new(&mut self);
+            let goes_on = queue.take(
+                &mut batch,
+                || this.borrow_mut().look(),
+                || this.borrow_mut().writer.rest(),
+            );
+            if !goes_on {
                 break;
             }
             let begin = Instant::now();
-            let may_commit = self.keeper.may_commit(is_copying);
-            if may_commit {
-                self.commit(&mut batch);
-            } else {
-                self.refuse(&mut batch);
-            }
-            // No thread begins to copy into what may be another database by now.
-            if (may_commit || is_copying) && self.checkpoints.look(&self.writer) {
-                self.keeper.take_as_ours();
-            }
+            self.step(&mut batch);
             std::thread::sleep(COMMIT_INTERVAL.saturating_sub(begin.elapsed()));
         }
         drop(self.checkpoints);
@@ -310,10 +307,33 @@ impl Orderer {
         self.writer.close();
     }
 
+    /// Looks at the files; whether there is something to do, though nothing waits.
+    pub(super) fn look(&mut self) -> bool {
+        self.keeper.look(self.checkpoints.is_copying());
+        let now = self.grace.read((self.instant)());
+        // While the store fails, who is away gives the reason to try it again.
+        self.state.is_due(now) || (!self.grace.is_well() && self.state.is_waiting())
+    }
+
+    /// Commits a batch, or refuses it.
+    pub(super) fn step(&mut self, batch: &mut Vec<Command>) {
+        let is_copying = self.checkpoints.is_copying();
+        let may_commit = self.keeper.may_commit(is_copying);
+        if may_commit {
+            self.commit(batch);
+        } else {
+            self.refuse(batch);
+        }
+        // No thread begins to copy into what may be another database by now.
+        if (may_commit || is_copying) && self.checkpoints.look(&self.writer) {
+            self.keeper.take_as_ours();
+        }
+    }
+
     /// Answers that nothing is stored. Sessions that have ended have ended.
     fn refuse(&mut self, batch: &mut Vec<Command>) {
-        self.grace.note(false, Instant::now());
-        let now = self.grace.read(Instant::now());
+        self.grace.note(false, (self.instant)());
+        let now = self.grace.read((self.instant)());
         for command in batch.drain(..) {
             // The others are told when they are dropped.
             if let Command::Release(session) = command {
@@ -328,7 +348,7 @@ impl Orderer {
         let mut ended = Vec::new();
         let mut probed = false;
         let begin = Instant::now();
-        let lived = self.grace.read(begin);
+        let lived = self.grace.read((self.instant)());
         let health = Arc::clone(&self.health);
         let _watch = health.watch();
         let mut draft = Draft {
@@ -389,7 +409,7 @@ impl Orderer {
         let meters = meters();
         let is_kept = result.is_ok() && self.keeper.has_kept(newest);
         if has_written || !is_kept {
-            self.grace.note(is_kept, Instant::now());
+            self.grace.note(is_kept, (self.instant)());
         }
         if is_kept {
             self.clock.noted();

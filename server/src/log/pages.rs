@@ -332,7 +332,11 @@ impl Pages {
     }
 }
 
-fn read_page(connection: &Connection, room: &Room, first: u64) -> rusqlite::Result<Batch> {
+pub(super) fn read_page(
+    connection: &Connection,
+    room: &Room,
+    first: u64,
+) -> rusqlite::Result<Batch> {
     // Entries past `end` may be committed, but are not shown to anybody yet.
     let end = room.end().min(first + PAGE_ENTRIES);
     let mut statement = connection.prepare_cached(&format!(

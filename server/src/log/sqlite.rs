@@ -9,7 +9,8 @@ mod files;
 mod keeper;
 mod mark;
 mod open;
-
+#[cfg(test)]
+mod simulation;
 mod writer;
 
 use std::fs::File;
@@ -42,7 +43,7 @@ use super::budget::Budget;
 use super::checkpoint::Checkpoints;
 use super::clock::{Clock, ReadClock};
 use super::grace::GraceClock;
-use super::order::{Command, Orderer, Queue, Rooms};
+use super::order::{Command, Orderer, Queue, ReadInstant, Rooms};
 use super::pages::Readers;
 use super::tail::lock;
 use super::{
@@ -307,6 +308,56 @@ impl Sqlite {
         clock: ReadClock,
         prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<Self, OpenError> {
+        let no_thread = |source| OpenError::Io {
+            path: data_dir.to_owned(),
+            source,
+        };
+        let instant = Box::new(Instant::now);
+        let Parts {
+            orderer,
+            readers,
+            epoch,
+            path,
+            locks,
+        } = Parts::open(data_dir, options, observer, clock, instant, prepare)?;
+        let (queue, rooms) = (Arc::clone(&orderer.queue), Arc::clone(&orderer.rooms));
+        let (activity, health) = (Arc::clone(&orderer.activity), Arc::clone(&orderer.health));
+        let budget = Arc::clone(&orderer.budget);
+        let readers = Readers::start(readers, &health).map_err(no_thread)?;
+        let thread = thread::start("log", &health, move || orderer.run()).map_err(no_thread)?;
+        Ok(Sqlite {
+            queue,
+            rooms,
+            activity,
+            readers,
+            health,
+            budget,
+            epoch,
+            path,
+            orderer: Mutex::new(Some(thread)),
+            _locks: locks,
+        })
+    }
+}
+
+/// A log that is open, before its threads run.
+struct Parts {
+    orderer: Orderer,
+    readers: Vec<Connection>,
+    epoch: Uuid,
+    path: PathBuf,
+    locks: Vec<File>,
+}
+
+impl Parts {
+    fn open(
+        data_dir: &Path,
+        options: Options,
+        observer: Arc<dyn Observer>,
+        clock: ReadClock,
+        instant: ReadInstant,
+        prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<Self, OpenError> {
         // It is looked at for as long as the log is open, whatever becomes of the working directory.
         let data_dir = &std::path::absolute(data_dir).map_err(|source| OpenError::Io {
             path: data_dir.to_owned(),
@@ -353,9 +404,9 @@ impl Sqlite {
         clock.now();
         let budget = Arc::<Budget>::default();
         let rooms = rooms_of(rooms, &budget);
-        let mut grace = GraceClock::new(options.grace, Instant::now());
+        let mut grace = GraceClock::new(options.grace, instant());
         let mut state = State::new(options.grace);
-        let begin = grace.read(Instant::now());
+        let begin = grace.read(instant());
         for Participant {
             room,
             sender,
@@ -370,40 +421,29 @@ impl Sqlite {
         }
         let activity = Arc::<Activity>::default();
         rooms.in_order.iter().for_each(|room| activity.add(room));
-        let rooms = Arc::new(RwLock::new(rooms));
         let queue = Arc::new(Queue::default());
         let checkpoints = Checkpoints::new(&path, Arc::clone(&queue), Arc::clone(&health));
         let orderer = Orderer {
-            queue: Arc::clone(&queue),
+            queue,
             writer,
             keeper,
-            rooms: Arc::clone(&rooms),
-            activity: Arc::clone(&activity),
-            budget: Arc::clone(&budget),
+            rooms: Arc::new(RwLock::new(rooms)),
+            activity,
+            budget,
             observer,
-            health: Arc::clone(&health),
+            health,
             state,
             clock,
             grace,
+            instant,
             checkpoints,
         };
-        let no_thread = |source| OpenError::Io {
-            path: data_dir.to_owned(),
-            source,
-        };
-        let readers = Readers::start(readers, &health).map_err(no_thread)?;
-        let thread = thread::start("log", &health, move || orderer.run()).map_err(no_thread)?;
-        Ok(Sqlite {
-            queue,
-            rooms,
-            activity,
+        Ok(Parts {
+            orderer,
             readers,
-            health,
-            budget,
             epoch,
             path,
-            orderer: Mutex::new(Some(thread)),
-            _locks: locks,
+            locks,
         })
     }
 }
