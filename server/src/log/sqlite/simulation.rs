@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -88,11 +89,22 @@ struct Client {
     session: Option<u64>,
     /// Whether its session has its name in a room.
     bound: [bool; ROOMS],
-    /// Whether its session has entered a room.
-    entered: [bool; ROOMS],
+    /// The ENTER of its session in a room, unless that failed.
+    entered: [Option<MessageId>; ROOMS],
     said: u64,
     /// What has no answer yet, in its order: the room, the id, and the text.
     unanswered: Vec<(usize, MessageId, String)>,
+}
+
+/// What became of a client's message.
+#[derive(Debug)]
+struct Answered {
+    who: usize,
+    session: u64,
+    room: usize,
+    kind: MessageType,
+    id: MessageId,
+    outcome: Outcome,
 }
 
 /// A reader of a room.
@@ -116,7 +128,7 @@ struct World {
     sessions: u64,
     batch: Vec<Command>,
     /// What was answered to which client's message.
-    answers: Arc<Mutex<Vec<(usize, MessageId, Outcome)>>>,
+    answers: Arc<Mutex<Vec<Answered>>>,
     /// The texts that have their RECEIPT, by their ids.
     acknowledged: BTreeMap<Uuid, String>,
     seen: BTreeMap<(usize, u64), Seen>,
@@ -127,6 +139,9 @@ struct World {
     alone_since: BTreeMap<(usize, &'static str), Instant>,
     stored: usize,
     is_full: bool,
+    failed: u64,
+    /// Whether each step is printed: where one history is replayed.
+    is_told: bool,
 }
 
 impl World {
@@ -137,7 +152,7 @@ impl World {
             name,
             session: None,
             bound: [false; ROOMS],
-            entered: [false; ROOMS],
+            entered: [None; ROOMS],
             said: 0,
             unanswered: Vec::new(),
         };
@@ -168,6 +183,8 @@ impl World {
             alone_since: BTreeMap::new(),
             stored: 0,
             is_full: false,
+            failed: 0,
+            is_told: variable("SARANGBANG_HISTORIES") == Some(1),
         };
         world.open();
         for number in 0..ROOMS {
@@ -232,7 +249,12 @@ impl World {
     fn act(&mut self) {
         let who = self.random.below(self.clients.len());
         let room = self.random.below(ROOMS);
-        match self.random.below(20) {
+        let what = self.random.below(20);
+        if self.is_told {
+            let ms = self.now().duration_since(self.start).as_millis();
+            eprintln!("{ms} ms: client {who}, room {room}, act {what}");
+        }
+        match what {
             0..=2 => self.enter(who, room),
             3..=7 => self.talk(who, room),
             8 => self.repeat(who),
@@ -274,7 +296,17 @@ impl World {
             id: Some(id),
         };
         let answers = Arc::clone(&self.answers);
-        let done = Done::new(move |outcome| lock(&answers).push((who, id, outcome)));
+        let (session, kind) = (origin.session, message.body.kind());
+        let done = Done::new(move |outcome| {
+            lock(&answers).push(Answered {
+                who,
+                session,
+                room,
+                kind,
+                id,
+                outcome,
+            });
+        });
         let messages = vec![message];
         self.batch
             .push(Command::Append(Record { origin, messages }, done));
@@ -283,9 +315,7 @@ impl World {
     fn enter(&mut self, who: usize, room: usize) {
         let id = self.random.id();
         self.append(who, room, NewBody::Enter, id);
-        self.clients[who].bound[room] = true;
-        self.clients[who].entered[room] = true;
-        self.alone_since.remove(&(room, self.clients[who].name));
+        self.clients[who].entered[room] = Some(id);
     }
 
     fn talk(&mut self, who: usize, room: usize) {
@@ -293,18 +323,18 @@ impl World {
         let id = self.random.id();
         let client = &mut self.clients[who];
         client.said += 1;
-        let text = format!("{who} {}", client.said);
+        // Some are long, so that the database grows and a full disk is met in the middle of a batch.
+        let is_long = id.0.as_u128().is_multiple_of(3);
+        let long = if is_long { 3_000 } else { 0 };
+        let text = format!("{who} {} {}", client.said, "x".repeat(long));
+        let text = text.trim_end().to_owned();
         client.unanswered.push((room, id, text.clone()));
-        client.bound[room] = true;
-        self.alone_since.remove(&(room, self.clients[who].name));
         self.append(who, room, NewBody::Talk(Text::parse(&text).unwrap()), id);
     }
 
     /// Sends again what has no answer, as a client does that is back.
     fn resend(&mut self, who: usize) {
         for (room, id, text) in self.clients[who].unanswered.clone() {
-            self.clients[who].bound[room] = true;
-            self.alone_since.remove(&(room, self.clients[who].name));
             self.append(who, room, NewBody::Talk(Text::parse(&text).unwrap()), id);
         }
     }
@@ -330,8 +360,6 @@ impl World {
             })
             .collect();
         if let [room] = rooms[..] {
-            self.clients[who].bound[room] = true;
-            self.alone_since.remove(&(room, self.clients[who].name));
             self.append(who, room, NewBody::Talk(Text::parse(&text).unwrap()), id);
         }
     }
@@ -339,13 +367,31 @@ impl World {
     fn leave(&mut self, who: usize, room: usize) {
         let id = self.random.id();
         self.append(who, room, NewBody::Leave, id);
+        self.leaving.insert((room, self.clients[who].name));
+        self.clients[who].entered[room] = None;
+    }
+
+    /// What is stored binds a session to its name in the room, or frees it.
+    fn note_stored(&mut self, told: &Answered) {
+        let Answered { who, room, .. } = *told;
         let (owner, name) = (self.clients[who].owner, self.clients[who].name);
-        self.leaving.insert((room, name));
+        if told.kind != MessageType::Leave {
+            self.alone_since.remove(&(room, name));
+            if self.clients[who].session == Some(told.session) {
+                self.clients[who].bound[room] = true;
+            } else {
+                // It was back for as long as its session, which has ended since.
+                self.note_alone(room, name);
+            }
+            return;
+        }
         for (index, client) in self.clients.iter_mut().enumerate() {
             // A guest leaves with all tabs.
             if index == who || (owner.is_some() && client.owner == owner) {
                 client.bound[room] = false;
-                client.entered[room] = false;
+                if index != who {
+                    client.entered[room] = None;
+                }
             }
         }
         self.note_alone(room, name);
@@ -358,7 +404,7 @@ impl World {
         self.batch.push(Command::Release(session));
         let name = self.clients[who].name;
         for room in 0..ROOMS {
-            self.clients[who].entered[room] = false;
+            self.clients[who].entered[room] = None;
             if std::mem::take(&mut self.clients[who].bound[room]) {
                 self.note_alone(room, name);
             }
@@ -407,17 +453,27 @@ impl World {
                 "a wake-up is lost, or too many"
             );
         }
-        for (who, id, outcome) in std::mem::take(&mut *lock(&self.answers)) {
-            let unanswered = &mut self.clients[who].unanswered;
-            let about = unanswered.iter().position(|(_, known, _)| *known == id);
-            match outcome {
+        let answers = std::mem::take(&mut *lock(&self.answers));
+        for told in answers {
+            if self.is_told {
+                eprintln!("  {told:?}");
+            }
+            let client = &mut self.clients[told.who];
+            match told.outcome {
                 Outcome::Appended => {
-                    if let Some(about) = about {
-                        let (_, id, text) = unanswered.remove(about);
+                    let mut unanswered = client.unanswered.iter();
+                    if let Some(about) = unanswered.position(|(_, known, _)| *known == told.id) {
+                        let (_, id, text) = client.unanswered.remove(about);
                         self.acknowledged.insert(id.0, text);
                     }
+                    self.note_stored(&told);
                 }
-                Outcome::Failed => {}
+                Outcome::Failed => {
+                    self.failed += 1;
+                    for entered in &mut client.entered {
+                        entered.take_if(|entered| *entered == told.id);
+                    }
+                }
                 Outcome::Refused { reason, .. } => panic!("refused: {reason}"),
             }
         }
@@ -449,7 +505,7 @@ impl World {
         for client in &mut self.clients {
             client.session = None;
             client.bound = [false; ROOMS];
-            client.entered = [false; ROOMS];
+            client.entered = [None; ROOMS];
         }
         // The grace of all begins with the start.
         for client in &self.clients {
@@ -584,7 +640,7 @@ impl World {
             }
             // Nobody has entered, and is there, and is not listed.
             for client in &self.clients {
-                if client.entered[number] && self.batch.is_empty() && !self.is_full {
+                if client.entered[number].is_some() && self.batch.is_empty() {
                     assert!(
                         present.contains(client.name),
                         "{} is not listed",
@@ -697,8 +753,10 @@ fn whatever_happens_what_was_promised_is_kept() {
     let count = variable("SARANGBANG_HISTORIES").unwrap_or(HISTORIES);
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let begin = Instant::now();
+    let failed = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..threads {
+            let failed = &failed;
             scope.spawn(move || {
                 for seed in (first + thread..first + count).step_by(threads as usize) {
                     let history = || {
@@ -707,6 +765,7 @@ fn whatever_happens_what_was_promised_is_kept() {
                             world.act();
                         }
                         world.end();
+                        failed.fetch_add(world.failed, Ordering::Relaxed);
                     };
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(history)) {
                         eprintln!(
@@ -718,8 +777,13 @@ fn whatever_happens_what_was_promised_is_kept() {
             });
         }
     });
+    let failed = failed.into_inner();
     println!(
-        "{count} histories from seed {first} in {:.1} s",
+        "{count} histories from seed {first} in {:.1} s; {failed} messages met a full disk",
         begin.elapsed().as_secs_f64()
+    );
+    assert!(
+        count < HISTORIES || failed > count / 10,
+        "the disk is never full"
     );
 }
