@@ -60,7 +60,17 @@ enum Task {
         /// Only this target
         target: Option<String>,
     },
-    /// Measure: fan-out against a bare copier, idle connections, the first page, the decoder, hostile clients
+    /// Make up histories of the log from seeds, with faults, and hold each against what it promises
+    Simulate {
+        /// How many
+        #[arg(long, default_value_t = 10_000)]
+        histories: u64,
+        /// The seed of the first; with --histories 1 each of its steps is told
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Measure: fan-out against a bare copier, idle connections, the first page, the decoder, hostile
+    /// clients, people who come and go, very many rooms
     Bench {
         /// Arguments of the benchmark
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -101,6 +111,12 @@ fn perform(task: Task) -> Result<()> {
             test()
         }
         Task::Fuzz { seconds, target } => fuzz::run(target.as_deref(), seconds),
+        Task::Simulate { histories, seed } => Step::cargo()
+            .args(["test", "--release", "--package", "server", "--lib"])
+            .args(["simulation", "--", "--nocapture"])
+            .env("SARANGBANG_HISTORIES", histories.to_string())
+            .env("SARANGBANG_SEED", seed.to_string())
+            .run("replay the history that fails above by its seed: --histories 1 --seed N"),
         Task::Bench { options } => {
             let program = build(true)?;
             say("measuring");
