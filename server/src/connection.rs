@@ -54,7 +54,7 @@ const WRITTEN_MAX: u64 = 32 << 10;
 
 /// How much work of frames one wake-up does before other tasks get a turn (`poll_event_within`): one
 /// payload may hold thousands, and thousands of peers may send such.
-const WORK_MAX: usize = 16;
+const WORK_MAX: usize = 64;
 
 /// The most SENDs and COMMITs of a session that the log has not answered: past it the session is not
 /// read. A batch of the log, so that one session alone can fill it.
