@@ -62,6 +62,8 @@ pub(crate) struct Driver {
     guest: Option<String>,
     /// By which course of the log what is shown is counted.
     epoch: Option<String>,
+    /// Whether it is another one by now.
+    pub(crate) is_other_epoch: bool,
 }
 
 impl Driver {
@@ -82,6 +84,7 @@ impl Driver {
             remembered,
             guest: browser::remembered(GUEST),
             epoch: None,
+            is_other_epoch: false,
         }
     }
 
@@ -213,11 +216,7 @@ impl Driver {
                             }
                             let epoch = headers.get("x-stream-epoch").map(str::to_owned);
                             let known = std::mem::replace(&mut self.epoch, epoch);
-                            if known.is_some() && known != self.epoch {
-                                // What is shown is counted otherwise by now: all is read anew. Where
-                                // that is refused, the next page does.
-                                let _ = window().location().reload();
-                            }
+                            self.is_other_epoch |= known.is_some() && known != self.epoch;
                             Some(Input::Connected(link))
                         }
                         Event::Alive => Some(Input::Alive(link)),

@@ -182,6 +182,7 @@ impl Line {
     fn connected(&mut self) {
         // It may be another one, gone over to beside the first.
         self.open.lost();
+        self.open.is_other_epoch |= self.driver.is_other_epoch;
         self.followed = None;
         let Some(client) = self.driver.client() else {
             return;

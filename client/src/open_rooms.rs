@@ -235,6 +235,8 @@ pub(crate) struct OpenRooms {
     is_connected: bool,
     /// Counts connections, so that what was read for an earlier one is known.
     connections: u32,
+    /// Whether what is shown is counted otherwise by now.
+    pub(crate) is_other_epoch: bool,
     /// Nothing is sent before it is known what an earlier page has left.
     may_send: bool,
     requests: Vec<Request>,
@@ -252,6 +254,7 @@ impl OpenRooms {
             order: 0,
             is_connected: false,
             connections: 0,
+            is_other_epoch: false,
             may_send: false,
             requests: Vec::new(),
         }
@@ -487,11 +490,16 @@ impl OpenRooms {
     }
 
     fn has_read(&mut self, room: RoomId, read: Result<Option<[Vec<ChatMessage>; 2]>, Unread>) {
+        let is_other_epoch = self.is_other_epoch;
         let Some(open) = self.find(room) else { return };
         let was_gone = open.is_gone;
         open.is_gone = matches!(read, Ok(None));
         if open.is_gone {
             open.talk.gone();
+        } else if is_other_epoch && read.is_ok() {
+            // All is read anew. Where that is refused, the next page does.
+            let _ = window().location().reload();
+            return;
         } else {
             for messages in read.ok().flatten().into_iter().flatten() {
                 open.talk.timeline.catch_up(messages);

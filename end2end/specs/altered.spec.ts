@@ -110,7 +110,7 @@ for (const [name, alter] of Object.entries(alterations)) {
     expect(drawnWithin, "milliseconds from the program's arrival until the page is drawn: some hundred on a machine at rest").toBeLessThan(3_000);
     await isAlive(guest, other, room, texts);
     await expect(guest.page.locator("main")).toHaveCount(1);
-    await expect(guest.page.locator("dialog")).toHaveCount(1);
+    await expect(guest.page.locator("dialog")).toHaveCount(2);
     // Elsewhere in the house, too.
     await guest.page.getByRole("link", { name: "사랑방" }).click();
     await expect(guest.page).toHaveURL(/\/chat\/room$/);

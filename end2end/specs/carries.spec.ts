@@ -40,8 +40,8 @@ test("a WebSocket that opens and carries nothing is none, now and later", async 
   // What worked is remembered over a reload.
   await office.page.reload();
   await expect(office.connection).toHaveAttribute("data-state", "detour", { timeout: 3_000 });
-  // Once it carries it is gone over to, and nobody enters anew. (A reloaded page did, by itself.)
-  await expect(home.notices).toHaveCount(3);
+  // Once it carries it is gone over to, and nobody enters anew.
+  await expect(home.notices).toHaveCount(2);
   cut.holdWebSocket(false);
   const after = await states(office.page);
   await office.is("online");
@@ -50,7 +50,7 @@ test("a WebSocket that opens and carries nothing is none, now and later", async 
   await home.say("그렇네요");
   await expect(home.bubbles).toHaveCount(4);
   await expect(office.bubbles).toHaveCount(4);
-  await expect(home.notices).toHaveCount(3);
+  await expect(home.notices).toHaveCount(2);
   await expect(office.dialog).not.toBeVisible();
   expect(new Set(await said(server, room)).size).toBe(4);
 });

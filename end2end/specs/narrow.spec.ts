@@ -78,7 +78,9 @@ for (const locale of ["ko-KR", "en-US"]) {
     // Everything to write with is in sight, the room's name is cut, not wrapped.
     await expect(guest.input).toBeInViewport({ ratio: 1 });
     await expect(guest.page.locator(".composer-send")).toBeInViewport({ ratio: 1 });
-    await expect(guest.page.locator(".room-head button")).toBeInViewport({ ratio: 1 });
+    for (const button of ["people-button", "button:last-of-type"]) {
+      await expect(guest.page.locator(`.room-head > .${button}`)).toBeInViewport({ ratio: 1 });
+    }
     await expect(guest.bubbles.last()).toBeInViewport();
     await guest.input.fill("여러 줄\n".repeat(30));
     await expect(guest.page.locator(".room-head")).toBeInViewport({ ratio: 1 });
