@@ -202,8 +202,9 @@ test("a page that a fault ends says so, and is loaded anew once", async ({ serve
 });
 
 test("what was typed before the script runs is still there", async ({ server, talker }) => {
-  const room = await makeRoom(server, "빠른 손");
   for (const alter of [() => {}, alterations["an extension has put elements into the page"]!]) {
+    // One each: the name of who has gone is held for a while.
+    const room = await makeRoom(server, "빠른 손");
     const guest = await talker("영희");
     await alterBeforeTheScript(guest.page, alter);
     let load = () => {};

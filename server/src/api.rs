@@ -95,8 +95,10 @@ pub(crate) async fn rooms(
             let log = Arc::clone(&state.chat.log);
             let found = answers::off_thread(move || {
                 let rooms = read(&*log, after.as_deref(), usize::MAX);
+                let found = Chat::with_name(rooms, &name, limit);
+                // Not before: it is the search that costs.
                 drop(turn);
-                Chat::with_name(rooms, &name, limit)
+                found
             });
             found.await.ok_or_else(failed)?
         }

@@ -116,22 +116,23 @@ impl Board {
         }
         // Once for all of them.
         self.followers.wake();
-        let watchers = lock(&self.watchers);
-        let wake = |watcher: &Weak<SomeRooms>| {
-            if let Some(watcher) = watcher.upgrade() {
-                watcher.followers.wake();
+        // The last of a feed may be dropped here, which takes the lock of all again.
+        let woken: Vec<Arc<SomeRooms>> = {
+            let watchers = lock(&self.watchers);
+            let of_these = |some: &Some| {
+                let some = some.values().filter_map(Weak::upgrade);
+                some.collect::<Vec<_>>()
+            };
+            if is_any_new {
+                of_these(&watchers.all)
+            } else {
+                let ids = announced.iter();
+                let watched = ids.filter_map(|id| watchers.of.get(id));
+                watched.flat_map(of_these).collect()
             }
         };
-        if is_any_new {
-            return watchers.all.values().for_each(wake);
-        }
-        for id in announced {
-            watchers
-                .of
-                .get(&id)
-                .into_iter()
-                .flat_map(Some::values)
-                .for_each(wake);
+        for some in woken {
+            some.followers.wake();
         }
     }
 

@@ -99,6 +99,8 @@ pub(crate) struct About {
     is_transaction: bool,
     letters: Vec<(String, Letter)>,
     typing: Vec<(RoomId, Sender)>,
+    /// Who says something where: they type no more once that is stored.
+    senders: Vec<(RoomId, Sender)>,
 }
 
 /// One SEND among those that go together.
@@ -127,6 +129,7 @@ impl Checked {
             is_transaction: false,
             letters: Vec::new(),
             typing: Vec::new(),
+            senders: Vec::new(),
         };
         std::mem::replace(&mut self.about, nothing)
     }
@@ -150,6 +153,7 @@ impl Chat {
             is_transaction,
             letters: Vec::new(),
             typing: Vec::new(),
+            senders: Vec::new(),
         };
         for (index, sent) in sends.iter().enumerate() {
             let before = messages.len();
@@ -162,6 +166,10 @@ impl Chat {
                 is_array,
             });
         }
+        about.senders = messages
+            .iter()
+            .map(|message| (message.room_id, message.sender.clone()))
+            .collect();
         Ok(Checked {
             record: Record { origin, messages },
             about,
@@ -218,9 +226,6 @@ impl Chat {
             done.tell(Outcome::Appended);
             return Ok(());
         }
-        for message in &record.messages {
-            self.feeds.typing.end(message.room_id, &message.sender);
-        }
         match self.log.append(record, done, wake) {
             Ok(()) => Ok(()),
             Err(Full(record, done)) => Err(Box::new((Checked { record, about }, done))),
@@ -239,6 +244,9 @@ impl Chat {
     ) -> Result<Vec<(String, Letter)>, Refusal> {
         match outcome {
             Outcome::Appended => {
+                for (room, sender) in &about.senders {
+                    self.feeds.typing.end(*room, sender);
+                }
                 for (room, sender) in about.typing {
                     self.feeds.typing.note(room, sender, Instant::now());
                 }

@@ -194,7 +194,12 @@ impl Subscriptions {
                 let board = &self.chat.feeds.board;
                 let feed: Arc<dyn Feed> = match headers.get("x-rooms") {
                     None => Arc::clone(board) as _,
-                    Some(ids) => board.some(parse_rooms(ids)?),
+                    Some(ids) => {
+                        let mut rooms = parse_rooms(ids)?;
+                        // Of what is no room nothing is ever told.
+                        rooms.retain(|id| self.chat.log.room(*id).is_some());
+                        board.some(rooms)
+                    }
                 };
                 session.identify(subscription, MessageIds::Own(own(session)));
                 self.add_feed(subscription, feed);

@@ -74,7 +74,11 @@ impl Writer {
     ) -> rusqlite::Result<Option<String>> {
         self.connection
             .prepare_cached("SELECT sender FROM message WHERE id = ?1 AND room = ?2")?
-            .query_row(params![id.0.as_bytes(), room], |row| row.get(0))
+            .query_row(params![id.0.as_bytes(), room], |row| {
+                // Whatever it is: nobody else's message takes its place.
+                let sender = row.get_ref(0)?.as_bytes().unwrap_or_default();
+                Ok(String::from_utf8_lossy(sender).into_owned())
+            })
             .optional()
     }
 
