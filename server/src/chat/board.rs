@@ -55,12 +55,12 @@ struct Due {
 }
 
 /// Readers of some rooms, by their addresses.
-type Some = HashMap<usize, Weak<SomeRooms>>;
+type Readers = HashMap<usize, Weak<SomeRooms>>;
 
 #[derive(Default)]
 struct Watchers {
-    of: HashMap<RoomId, Some>,
-    all: Some,
+    of: HashMap<RoomId, Readers>,
+    all: Readers,
 }
 
 /// Some rooms, and those that are made.
@@ -119,7 +119,7 @@ impl Board {
         // The last of a feed may be dropped here, which takes the lock of all again.
         let woken: Vec<Arc<SomeRooms>> = {
             let watchers = lock(&self.watchers);
-            let of_these = |some: &Some| {
+            let of_these = |some: &Readers| {
                 let some = some.values().filter_map(Weak::upgrade);
                 some.collect::<Vec<_>>()
             };
